@@ -1,0 +1,1 @@
+"""Dynamics of tokens and states: input-output matrices, memory, exponents, concordance."""

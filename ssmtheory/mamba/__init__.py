@@ -1,0 +1,1 @@
+"""Mamba language models: one forward pass over the array API, checkpoints, adapters and traces."""

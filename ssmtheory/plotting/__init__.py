@@ -1,0 +1,1 @@
+"""Figures drawn from datasets: functions of (dataset, axes), one file per subject."""

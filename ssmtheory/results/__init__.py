@@ -1,0 +1,52 @@
+"""What an experiment emits: schema, store, provenance, comparison. Loads xarray and zarr only when an array is touched."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssmtheory.results.compare import list_runs, show, verify, whence
+    from ssmtheory.results.export import export
+    from ssmtheory.results.schema import RESERVED_DIMENSIONS, DatasetSchema, Dimension, SchemaError, Variable
+    from ssmtheory.results.store import RunStore, content_sha256, open_run
+
+_HOME = {
+    "DatasetSchema": "schema",
+    "Dimension": "schema",
+    "RESERVED_DIMENSIONS": "schema",
+    "SchemaError": "schema",
+    "Variable": "schema",
+    "RunStore": "store",
+    "content_sha256": "store",
+    "open_run": "store",
+    "list_runs": "compare",
+    "show": "compare",
+    "verify": "compare",
+    "whence": "compare",
+    "export": "export",
+}
+
+__all__ = [
+    "RESERVED_DIMENSIONS",
+    "DatasetSchema",
+    "Dimension",
+    "RunStore",
+    "SchemaError",
+    "Variable",
+    "content_sha256",
+    "export",
+    "list_runs",
+    "open_run",
+    "show",
+    "verify",
+    "whence",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in ("schema", "store", "provenance", "fs", "compare", "export"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Selective scan, linear recurrence and causal convolution: one API, one file per backend."""

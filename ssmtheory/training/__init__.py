@@ -1,0 +1,1 @@
+"""Training (torch): one deterministic, resumable loop and its checkpoints."""
