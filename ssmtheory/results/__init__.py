@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssmtheory.results.compare import list_runs, show, verify, whence
-    from ssmtheory.results.export import export
+    from ssmtheory.results.archive import export
     from ssmtheory.results.schema import RESERVED_DIMENSIONS, DatasetSchema, Dimension, SchemaError, Variable
     from ssmtheory.results.store import RunStore, content_sha256, open_run
 
@@ -24,7 +24,7 @@ _HOME = {
     "show": "compare",
     "verify": "compare",
     "whence": "compare",
-    "export": "export",
+    "export": "archive",
 }
 
 __all__ = [
@@ -47,6 +47,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in ("schema", "store", "provenance", "fs", "compare", "export"):
+    if name in ("schema", "store", "provenance", "fs", "compare", "archive"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
