@@ -17,7 +17,7 @@ SHIPPED = {
     "figures": ["*.py", "gallery/*.png"],
     "paper_repro": ["*.md", "*/*.md", "*/claims.toml"],
 }
-SHIPPED = {name: files for name, files in SHIPPED.items() if (HERE / name).is_dir()}
+SHIPPED = {f"ssmtheory._shipped.{name}": files for name, files in SHIPPED.items() if (HERE / name).is_dir()}
 PACKAGE_DATA = {
     "ssmtheory": ["references.bib"],
     "ssmtheory.scan": ["*.c"],

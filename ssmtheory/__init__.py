@@ -1,6 +1,6 @@
 """The theory of state-space models, made to run.
 
-Submodules load on first use, so that ``import ssmtheory`` costs nothing:
+Submodules load on first use, so that `import ssmtheory` costs nothing:
 
 >>> import ssmtheory as st
 >>> st.errors.nearest("scna", ["scan"])

@@ -1,4 +1,4 @@
-"""Citations: the papers that methods come from, read from the ``references.bib`` that ships with the package."""
+"""Citations: the papers that methods come from, read from the `references.bib` that ships with the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Citation", "cite", "keys"]
 
 @dataclass(frozen=True)
 class Citation:
-    """One entry of ``references.bib``.
+    """One entry of `references.bib`.
 
     Attributes:
         key: BibTeX key.
@@ -30,7 +30,7 @@ class Citation:
 
     @property
     def short(self) -> str:
-        """Authors' family names and year: ``Gu and Dao (2024)``.
+        """Authors' family names and year: `Gu and Dao (2024)`.
 
         >>> cite("mamba").short
         'Gu and Dao (2024)'
@@ -63,7 +63,7 @@ def _all() -> dict[str, Citation]:
 
 
 def keys() -> list[str]:
-    """Every key that :func:`cite` knows, in the order of the file."""
+    """Every key that `cite` knows, in the order of the file."""
     return list(_all())
 
 
@@ -71,7 +71,7 @@ def cite(key: str) -> Citation:
     """The citation of one key.
 
     Args:
-        key: a key of ``references.bib``.
+        key: a key of `references.bib`.
 
     Raises:
         InputError: no such key; the message names the closest.

@@ -1,7 +1,7 @@
 """Files that ship with the package, found the same way in a checkout and in an installed wheel.
 
-The folders ``experiments/``, ``figures/`` and ``paper_repro/`` stand at the top of a checkout. The wheel carries them
-as ``ssmtheory/_shipped/``. Everything else stands inside the package itself.
+The folders `experiments/`, `figures/` and `paper_repro/` stand at the top of a checkout. The wheel carries them
+as `ssmtheory/_shipped/`. Everything else stands inside the package itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def folder(kind: str) -> Path:
     """The folder that holds the shipped files of one kind (it may be absent: a kind with no files yet).
 
     Args:
-        kind: one of :data:`KINDS`.
+        kind: one of `KINDS`.
 
     Raises:
         InputError: no such kind.
@@ -46,7 +46,7 @@ def folder(kind: str) -> Path:
 
 
 def names(kind: str) -> list[str]:
-    """Names of the shipped files of one kind, sorted, relative to :func:`folder`.
+    """Names of the shipped files of one kind, sorted, relative to `folder`.
 
     >>> "references.bib" in names("references")
     True
@@ -60,8 +60,8 @@ def resource(kind: str, name: str) -> Path:
     """Path of one shipped file or folder.
 
     Args:
-        kind: one of :data:`KINDS`.
-        name: relative to the folder of that kind, as :func:`names` lists it.
+        kind: one of `KINDS`.
+        name: relative to the folder of that kind, as `names` lists it.
 
     Raises:
         InputError: no such kind, or nothing of that name; the message names the closest.

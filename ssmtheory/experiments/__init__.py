@@ -1,6 +1,6 @@
-"""Experiments: one module each, ``Config -> run(config) -> DataTree``; no plotting and no printing.
+"""Experiments: one module each, `Config -> run(config) -> DataTree`; no plotting and no printing.
 
-A module is an experiment when its name does not start with an underscore and it is not :mod:`base`.
+A module is an experiment when its name does not start with an underscore and it is not `base`.
 """
 
 from __future__ import annotations
