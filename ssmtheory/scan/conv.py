@@ -1,0 +1,197 @@
+"""Causal convolution, normalisation and activations, written once over the array API.
+
+The same lines serve NumPy, PyTorch and JAX, on any device and under either's differentiation. Half precisions are
+computed in float32 and rounded once, at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+from array_api_compat import array_namespace, device
+
+from ssmtheory.errors import InputError, nearest
+from ssmtheory.scan.arrays import common_namespace, compute_dtype, dtype_name
+from ssmtheory.typing import Array
+
+__all__ = ["causal_conv1d", "rms_norm", "sigmoid", "silu", "softplus"]
+
+_ACTIVATIONS = (None, "silu")
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(x)), to full relative precision at both ends.
+
+    log1p(exp(-\\|x\\|)) + max(x, 0): the textbook form log(1 + exp(x)) loses all digits for very negative x, where
+    Mamba's step sizes live.
+
+    Args:
+        x: real array of any shape.
+
+    Returns:
+        Array of the shape and dtype of x.
+
+    >>> import numpy as np
+    >>> float(softplus(np.asarray(-700.0))) == float(np.exp(-700.0))
+    True
+    """
+    xp = array_namespace(x)
+    zero = xp.asarray(0, dtype=x.dtype, device=device(x))
+    # maximum shares its derivative at a tie, so that the slope at 0 is 1/2
+    return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, zero)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)) without overflow, and with finite derivatives everywhere.
+
+    Args:
+        x: real array of any shape.
+
+    Returns:
+        Array of the shape and dtype of x.
+    """
+    xp = array_namespace(x)
+    e = xp.exp(-xp.abs(x))
+    one = xp.asarray(1, dtype=x.dtype, device=device(x))
+    return xp.where(x < 0, e, one) / (1 + e)
+
+
+def silu(x: Array) -> Array:
+    """x * sigmoid(x), also known as swish.
+
+    Args:
+        x: real array of any shape.
+
+    Returns:
+        Array of the shape and dtype of x.
+    """
+    return x * sigmoid(x)
+
+
+@overload
+def causal_conv1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = ...,
+    *,
+    initial_state: Array | None = ...,
+    activation: Literal["silu"] | None = ...,
+    return_last_state: Literal[False] = ...,
+) -> Array: ...
+@overload
+def causal_conv1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = ...,
+    *,
+    initial_state: Array | None = ...,
+    activation: Literal["silu"] | None = ...,
+    return_last_state: Literal[True],
+) -> tuple[Array, Array]: ...
+def causal_conv1d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    initial_state: Array | None = None,
+    activation: Literal["silu"] | None = None,
+    return_last_state: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Depthwise convolution along the length that sees no later token.
+
+    y_t = bias + sum_k weight[:, k] x_{t - width + 1 + k}, then the activation. As in every deep-learning library this
+    is a correlation: ``weight[:, -1]`` multiplies the present token.
+
+    Args:
+        x: (batch, length, channel).
+        weight: (channel, width).
+        bias: (channel,).
+        initial_state: (batch, width - 1, channel), the inputs just before x; zero when None.
+        activation: "silu" or None.
+        return_last_state: also return the last width - 1 inputs, which continue the sequence.
+
+    Returns:
+        y (batch, length, channel) in the dtype of x; with ``return_last_state`` also the state
+        (batch, width - 1, channel).
+
+    Raises:
+        InputError: shapes that do not fit, or an unknown activation.
+
+    >>> import numpy as np
+    >>> x = np.arange(1.0, 5.0).reshape(1, 4, 1)
+    >>> causal_conv1d(x, np.asarray([[10.0, 1.0]]))[0, :, 0].tolist()
+    [1.0, 12.0, 23.0, 34.0]
+    """
+    xp = common_namespace(x=x, weight=weight, bias=bias, initial_state=initial_state)
+    if activation not in _ACTIVATIONS:
+        raise InputError(f"activation={activation!r}: must be 'silu' or None.{nearest(activation, ['silu'])}")
+    if x.ndim != 3:
+        raise InputError(f"x has shape {tuple(x.shape)}: must be (batch, length, channel)")
+    batch, length, channels = x.shape
+    if weight.ndim != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
+        raise InputError(f"weight has shape {tuple(weight.shape)}: must be (channel, width) with channel = {channels}")
+    width = weight.shape[1]
+    if bias is not None and tuple(bias.shape) != (channels,):
+        raise InputError(f"bias has shape {tuple(bias.shape)}: must be ({channels},)")
+    if initial_state is None:
+        initial_state = xp.zeros((batch, width - 1, channels), dtype=x.dtype, device=device(x))
+    elif tuple(initial_state.shape) != (batch, width - 1, channels):
+        raise InputError(
+            f"initial_state has shape {tuple(initial_state.shape)}: must be "
+            f"(batch, width - 1, channel) = {(batch, width - 1, channels)}"
+        )
+    work = compute_dtype(xp, x, weight, bias)
+    padded = xp.concat([xp.astype(initial_state, x.dtype, copy=False), x], axis=1)
+    taps = xp.astype(weight, work, copy=False)
+    y = padded[:, width - 1 :, :] * taps[:, width - 1]
+    for k in range(width - 1):
+        y = y + padded[:, k : k + length, :] * taps[:, k]
+    if bias is not None:
+        y = y + bias
+    if activation == "silu":
+        y = silu(y)
+    y = xp.astype(y, x.dtype, copy=False)
+    return (y, padded[:, length:, :]) if return_last_state else y
+
+
+def rms_norm(
+    x: Array, weight: Array | None = None, *, eps: float = 1e-5, gate: Array | None = None, groups: int = 1
+) -> Array:
+    """Root-mean-square normalisation over the last axis: weight * x / sqrt(mean(x^2) + eps).
+
+    Args:
+        x: (..., channel).
+        weight: (channel,), or None for none.
+        eps: added to the mean square.
+        gate: (..., channel); x is first multiplied by silu(gate), as in the gated norm of Mamba-2.
+        groups: normalise this many equal groups of channels each on its own.
+
+    Returns:
+        Array of the shape and dtype of x.
+
+    Raises:
+        InputError: shapes that do not fit, or a number of groups that does not divide the channels.
+    """
+    xp = common_namespace(x=x, weight=weight, gate=gate)
+    if x.ndim < 1:
+        raise InputError("x is a scalar: rms_norm needs a last axis to normalise over")
+    channels = x.shape[-1]
+    if weight is not None and tuple(weight.shape) != (channels,):
+        raise InputError(f"weight has shape {tuple(weight.shape)}: must be ({channels},)")
+    if gate is not None and tuple(gate.shape) != tuple(x.shape):
+        raise InputError(f"gate has shape {tuple(gate.shape)}: must be that of x, {tuple(x.shape)}")
+    if groups < 1 or channels % groups:
+        raise InputError(f"groups={groups}: must be a positive divisor of the {channels} channels")
+    wide = compute_dtype(xp, x, weight, gate)
+    values = xp.astype(x, wide, copy=False)
+    if gate is not None:
+        values = values * silu(xp.astype(gate, wide, copy=False))
+    shape = tuple(x.shape)
+    split = xp.reshape(values, (*shape[:-1], groups, channels // groups)) if groups > 1 else values
+    split = split / xp.sqrt(xp.mean(split * split, axis=-1, keepdims=True) + eps)
+    values = xp.reshape(split, shape) if groups > 1 else split
+    if weight is not None:
+        values = values * weight
+    if dtype_name(values) == dtype_name(x):
+        return values
+    return xp.astype(values, x.dtype)
