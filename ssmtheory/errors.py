@@ -10,7 +10,7 @@ and an exit code; every command goes through it.
 | 2 | the command line or a configuration file is at fault |
 | 70 | a fault in ssmtheory itself; `SSMTHEORY_DEBUG=1` shows where |
 | 130 | interrupted (Ctrl-C); finished tasks are kept |
-| 141 | whoever read the output stopped reading (`ssmtheory runs \| head`) |
+| 141 | whoever read the output stopped reading (a pipe into `head`) |
 """
 
 from __future__ import annotations
