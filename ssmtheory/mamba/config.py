@@ -316,7 +316,7 @@ class MambaConfig:
     def _from_huggingface(cls, config: dict[str, Any]) -> MambaConfig:
         kind = config["model_type"]
         known = {"mamba": "mamba1", "mamba2": "mamba2", "falcon_mamba": "falcon_mamba"}
-        if kind not in known:
+        if not isinstance(kind, str) or kind not in known:
             raise CheckpointError(
                 f"config.json: model_type is {kind!r}: whole models are read for {', '.join(known)}; "
                 "hybrids (jamba, zamba2, bamba) run through transformers"
