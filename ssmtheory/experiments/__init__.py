@@ -9,13 +9,13 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-__all__ = ["names"]
+__all__ = ["available"]
 
 
-def names() -> list[str]:
+def available() -> list[str]:
     """Names of the experiments, found by file name: nothing is imported.
 
-    >>> "token_dynamics" in names()
+    >>> "token_dynamics" in available()
     True
     """
     found = (module.name for module in pkgutil.iter_modules(__path__))
@@ -23,6 +23,6 @@ def names() -> list[str]:
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name == "base" or name in names():
+    if name == "base" or name in available():
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
