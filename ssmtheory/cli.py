@@ -1,0 +1,345 @@
+"""The `ssmtheory` command: every experiment as a subcommand, and the commands that look after runs and figures.
+
+`ssmtheory token-dynamics ...` and `python -m ssmtheory.experiments.token_dynamics ...` are the same: both hand the
+options to `ssmtheory.runner.main`, which reads them from the experiment's `Config`. Commands import late.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import shutil
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+from cyclopts import App, Group, Parameter
+
+from ssmtheory import __version__, experiments, resources
+from ssmtheory.errors import ConfigError, InputError, guarded, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["main"]
+
+RUNS = Path("runs")
+_Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)]
+_Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+
+def runs(*, out: Path = RUNS) -> None:
+    """List the runs in a folder, newest first.
+
+    Args:
+        out: folder that holds the runs.
+    """
+    from ssmtheory.results import compare
+
+    print(compare.format_runs(compare.list_runs(out), _width()))
+
+
+def show(run: str, other: str | None = None, /, *, variables: _Names = (), out: Path = RUNS) -> None:
+    """Show one run in words and numbers, or the difference of two.
+
+    Args:
+        run: folder of a run, its id, or the beginning of its id.
+        other: a second run, to compare the first with.
+        variables: variables or groups to show value by value along the layers.
+        out: folder that holds the runs.
+    """
+    from ssmtheory.results import compare
+
+    print(compare.show(run, other, variables=variables, out=out, width=_width()))
+
+
+def whence(figure: Path, /, *, out: Path = RUNS) -> None:
+    """Say which run, configuration and commit a figure comes from.
+
+    Args:
+        figure: a PDF, PNG or SVG that ssmtheory wrote.
+        out: folder that holds the runs.
+    """
+    from ssmtheory.results import compare
+
+    print(compare.whence(figure, out=out))
+
+
+def verify(run: str, other: str | None = None, /, *, rtol: float = 1e-5, out: Path = RUNS) -> int:
+    """Check a run against its own record, and against a second run of the same configuration.
+
+    Args:
+        run: folder of a run, its id, or the beginning of its id.
+        other: a second run of the same configuration, from another machine for example.
+        rtol: how far the second may differ, relative to a variable's largest value.
+        out: folder that holds the runs.
+    """
+    from ssmtheory import runner
+
+    verification = runner.verify(run, other, rtol=rtol, out=out)
+    print(verification)
+    return 0 if verification.ok else 1
+
+
+def export(run: str, target: Path, /, *, anonymous: _Flag = False, out: Path = RUNS) -> None:
+    """Copy a complete run to a folder, or into one file if its name ends in .zip.
+
+    Args:
+        run: folder of a run, its id, or the beginning of its id.
+        target: what to write; must not exist yet.
+        anonymous: leave out host, paths, command lines, times and commit (double-blind review).
+        out: folder that holds the runs.
+    """
+    from ssmtheory import results
+
+    print(results.export(run, target, anonymous=anonymous, out=out))
+
+
+def _width() -> int:
+    """Columns of the terminal; 120 where the output goes elsewhere."""
+    return shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
+
+
+# ---------------------------------------------------------------------------------------------------- configs, doctor
+
+
+def configs() -> None:
+    """List the presets that ship with the package."""
+    found = resources.names("preset")
+    rows = []
+    for name in found:
+        experiment, _, preset = name.removesuffix(".toml").partition(".")
+        first = resources.resource("preset", name).read_text(encoding="utf-8").partition("\n")[0]
+        rows.append((f"{experiment.replace('_', '-')} --preset {preset}", first.lstrip("# ")))
+    if not rows:
+        print("no presets ship with this installation")
+    _table(rows)
+
+
+#: part -> (distribution, what it is for, what installs it)
+PARTS: dict[str, tuple[str, str]] = {
+    "torch": ("torch", "pip install 'ssmtheory[torch]'"),
+    "jax": ("jax", "pip install 'ssmtheory[jax]'"),
+    "hub download": ("huggingface_hub", "pip install 'ssmtheory[hf]'"),
+    "hub tokenizers": ("tokenizers", "pip install 'ssmtheory[hf]'"),
+    "peer for self-checks": ("transformers", "pip install transformers"),
+    "interval arithmetic": ("python-flint", "pip install 'ssmtheory[rigor]'"),
+    "control (slycot)": ("slycot", "pip install 'ssmtheory[control]'"),
+    "netCDF export": ("h5netcdf", "pip install 'ssmtheory[netcdf]'"),
+    "cluster": ("distributed", "pip install 'ssmtheory[cluster]'"),
+    "seaborn": ("seaborn", "pip install 'ssmtheory[figures]'"),
+}
+CORE = ("array-api-compat", "cyclopts", "matplotlib", "numpy", "safetensors", "scipy", "xarray", "zarr")
+
+
+def doctor() -> None:
+    """Say what is installed, and the command that gets what is not."""
+    rows = [("part", "state", "command that gets it"), ("ssmtheory", __version__, ""), ("Python", _python(), "")]
+    missing_core = "pip install --force-reinstall ssmtheory"
+    rows += [(name, *_state(name, missing_core)) for name in CORE]
+    kernel = sorted((Path(__file__).parent / "scan").glob("_kernel*.so"))
+    compiler = "install a C compiler, then: pip install --force-reinstall --no-deps ssmtheory"
+    rows.append(("compiled scan", "built", "") if kernel else ("compiled scan", "missing", compiler))
+    rows += [(part, *_state(name, command)) for part, (name, command) in PARTS.items()]
+    for kind, label in (("weights", "bundled models"), ("preset", "presets"), ("figure", "figure scripts")):
+        suffix = ".safetensors" if kind == "weights" else ""
+        count = sum(name.endswith(suffix) for name in resources.names(kind))
+        rows.append((label, f"{count}" if count else "missing", "" if count else missing_core))
+    _table(rows)
+
+
+def _python() -> str:
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+def _state(distribution: str, command: str) -> tuple[str, str]:
+    """Version of an installed package, without importing it; or "missing" and what installs it."""
+    try:
+        return metadata.version(distribution), ""
+    except metadata.PackageNotFoundError:
+        return "missing", command
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)] if rows else []
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+# ---------------------------------------------------------------------------------------------------- figures
+
+
+def _script(name: str) -> ModuleType:
+    """A figure script, loaded from where it ships.
+
+    A script has a docstring (its first line is the figure's title), `NEEDS` (argument of draw -> "experiment" or
+    "experiment.preset") and `draw(venue, **trees) -> Figure`.
+    """
+    path = resources.resource("figure", f"{name.removesuffix('.py')}.py")
+    spec = importlib.util.spec_from_file_location(f"ssmtheory_figure_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python script")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _figure_names(given: Sequence[str]) -> list[str]:
+    known = [name.removesuffix(".py") for name in resources.names("figure")]
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"no figure {name!r}; there are {', '.join(known) or 'none'}.{nearest(name, known)}")
+    return list(given) or known
+
+
+def _literal(path: Path, name: str) -> Any:
+    """A module's constant, read from its source without running it; None where there is none."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return ast.literal_eval(node.value)
+    return None
+
+
+def _first_line(path: Path) -> str:
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def figures_list() -> None:
+    """List the figures, and the runs each is drawn from."""
+    rows = []
+    for name in _figure_names([]):
+        path = resources.resource("figure", f"{name}.py")
+        needs = _literal(path, "NEEDS") or {}
+        rows.append((name, ", ".join(needs.values()), _first_line(path)))
+    _table(rows)
+
+
+def _drawn(name: str, venue: str, out: Path) -> tuple[Figure, str, str]:
+    """One figure, the stamp that says where it comes from, and its title; runs that are not there yet are made."""
+    from ssmtheory import runner
+    from ssmtheory.results import provenance
+
+    script = _script(name)
+    trees, stamps = {}, []
+    for argument, need in script.NEEDS.items():
+        experiment, _, preset = need.partition(".")
+        module = runner.load(experiment)
+        values = runner.read_file(runner.preset_path(experiment, preset), module.Config) if preset else {}
+        outcome = runner.run(module, module.Config(**values), out=out, quiet=False)
+        trees[argument] = outcome.data()
+        record = outcome.record
+        commit = record["provenance"]["git_commit"]
+        stamps.append(provenance.stamp(outcome.folder.name, record["content_sha256"], record["config_sha256"], commit))
+    title = (script.__doc__ or name).partition("\n")[0]
+    return script.draw(venue, **trees), "; ".join(stamps), title
+
+
+def figures_build(
+    *names: str, venue: str = "screen", to: Path = Path("figures_built"), out: Path = RUNS, formats: str = "pdf,png"
+) -> None:
+    """Draw figures, all of them or those named, each as PDF and PNG that say which run they come from.
+
+    Args:
+        names: figures to draw; all when none is named.
+        venue: page width and type size: neurips, icml, iclr, jmlr or screen.
+        to: folder for the figures; one folder per venue is made in it.
+        out: folder that holds the runs; a run that is not there is made first.
+        formats: any of pdf, png, svg, with commas between.
+    """
+    from ssmtheory.plotting import style
+
+    style.venue(venue)
+    for name in _figure_names(names):
+        figure, stamp, title = _drawn(name, venue, out)
+        for path in style.save(figure, to / venue / name, stamp=stamp, title=title, formats=formats.split(",")):
+            print(path)
+
+
+def figures_check(*names: str, venue: str = "screen", out: Path = RUNS) -> int:
+    """Draw figures without writing them, and report overlapping texts, covered data and empty panels.
+
+    Args:
+        names: figures to check; all when none is named.
+        venue: page width and type size: neurips, icml, iclr, jmlr or screen.
+        out: folder that holds the runs; a run that is not there is made first.
+    """
+    from ssmtheory.plotting import style
+
+    style.venue(venue)
+    bad = 0
+    for name in _figure_names(names):
+        figure, _, _ = _drawn(name, venue, out)
+        defects = style.layout_defects(figure)
+        bad += bool(defects)
+        print("\n".join(f"{name}: {defect}" for defect in defects) or f"{name}: good")
+    if bad:
+        raise InputError(f"{bad} figures have defects")
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------- the command line
+
+
+def _application() -> App:
+    app = App(
+        name="ssmtheory",
+        help="The theory of state-space models, made to run.",
+        help_format="plaintext",
+        version=__version__,
+        result_action="return_value",
+    )
+    measured, kept = Group("Experiments", sort_key=1), Group("Runs and figures", sort_key=2)
+
+    def listed() -> None:
+        """Stand for an experiment in the list of commands; `_dispatch` hands it over before cyclopts reads anything."""
+
+    folder = Path(experiments.__file__).parent
+    for name in experiments.available():
+        title = _literal(folder / f"{name}.py", "TITLE") or ""
+        app.command(listed, name=name.replace("_", "-"), help=title, group=measured)
+    for command in (runs, show, whence, verify, export, configs, doctor):
+        app.command(command, group=kept)
+    figures = App(name="figures", help="List, draw and check the papers' figures.", group=kept)
+    figures.command(figures_list, name="list")
+    figures.command(figures_build, name="build")
+    figures.command(figures_check, name="check")
+    app.command(figures)
+    return app
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    name = argv[0].replace("-", "_") if argv else ""
+    if name in experiments.available():
+        from ssmtheory import runner
+
+        return runner.main(name, argv[1:])
+    app = _application()
+    try:
+        return app(list(argv), exit_on_error=False, print_error=False) or 0
+    except cyclopts.UnusedCliTokensError as error:
+        raise ConfigError(f"too many arguments: {' '.join(error.unused_tokens)} (see ssmtheory --help)") from None
+    except cyclopts.CycloptsError as error:
+        raise ConfigError(str(error).rstrip()) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (`ssmtheory.errors` has the table).
+
+    Args:
+        argv: the command and its options; `sys.argv[1:]` by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: _dispatch(arguments))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
