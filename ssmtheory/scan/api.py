@@ -147,8 +147,8 @@ def selective_scan(
         return_last_state: also return the state after the last step.
         reduce: called as ``reduce(states, start)`` with the states (batch, chunk, channel, state) of tokens start,
             start + 1, ...: each token once, chunks in the order of the scan, tokens in ascending order in a chunk.
-            The array is float64 or complex128 (the precision that the scan carries), carries no gradient, and is
-            valid during the call only.
+            The array has the precision that the scan carries, float64 or complex128 (with JAX arrays that of the
+            last state), carries no gradient, and is valid during the call only.
         out: (batch, length, channel) of the dtype of u; receives y and is returned. Not for JAX, nor for tensors that
             need a gradient.
         backend: "auto" (follows the arrays), "numpy", "torch", "jax", "c" or "reference"; see :func:`resolve_backend`.
