@@ -3,8 +3,8 @@
 `main("token_dynamics")` is what `python -m ssmtheory.experiments.token_dynamics` and `ssmtheory token-dynamics` call;
 `run("token_dynamics", config)` does the same from Python. Progress goes to stderr, results to stdout.
 
-Options are the fields of the experiment's `Config` and the runner's own; a value is taken from the command line, else from
-`--config FILE`, else from `--preset NAME`, else from the field's default.
+Options are the fields of the experiment's `Config` and the runner's own; a value is taken from the command line, else
+from `--config FILE`, else from `--preset NAME`, else from the field's default.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 from ssmtheory import experiments, resources
-from ssmtheory.errors import ConfigError, InputError, Interrupted, StoreError, guarded, nearest
+from ssmtheory.errors import ConfigError, Interrupted, guarded, nearest
 from ssmtheory.experiments import base
 
 __all__ = ["Outcome", "load", "main", "parse", "run"]
@@ -194,7 +194,7 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _application(name: str, module: types.ModuleType) -> Any:
+def _application(name: str, module: types.ModuleType, program: str) -> Any:
     """A cyclopts application whose options are the Config's fields and the runner's own; it only parses."""
     import cyclopts
     from cyclopts import App, Group, Parameter
@@ -250,13 +250,8 @@ def _application(name: str, module: types.ModuleType) -> Any:
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    app = App(
-        name=f"python -m ssmtheory.experiments.{name}" if "." not in module.__name__.removeprefix("ssmtheory.experiments.") else name,
-        help=module.TITLE + ("\n\n" + module.HELP if hasattr(module, "HELP") else ""),
-        help_format="plaintext",
-        version_flags=[],
-        result_action="return_value",
-    )
+    app = App(name=program, help=module.TITLE, help_format="plaintext", version_flags=[], result_action="return_value")
+    app["--help"].group = (ours,)
     app.default(command)
     return cyclopts, app
 
@@ -267,13 +262,21 @@ def _presets_text(experiment: str) -> str:
     return ", ".join(known) if known else "none"
 
 
-def parse(name: str, module: types.ModuleType, argv: Sequence[str]) -> tuple[Any, Options] | None:
+def parse(
+    name: str, module: types.ModuleType, argv: Sequence[str], program: str | None = None
+) -> tuple[Any, Options] | None:
     """Configuration and options from a command line; None where it asked for help, which is then printed.
+
+    Args:
+        name: of the experiment, to find its presets.
+        module: the experiment.
+        argv: the options.
+        program: how the help text calls the command.
 
     Raises:
         ConfigError: an unknown option or key, a missing or ill-typed value.
     """
-    cyclopts, app = _application(name, module)
+    cyclopts, app = _application(name, module, program or name)
     if any(token in ("-h", "--help") for token in argv):
         app.help_print([])
         return None
@@ -321,7 +324,8 @@ class Progress:
         seconds = int(time.monotonic() - self.start)
         clock = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
         note = f"  {self._note}" if self._note else ""
-        return f"{self.label} {'━' * full}{'╺' * (full < width)}{' ' * (width - full - 1)} {self.done}/{self.total} {clock}{note}"
+        bar = f"{'━' * full}{'╺' * (full < width)}".ljust(width)
+        return f"{self.label} {bar} {self.done}/{self.total} {clock}{note}"
 
     def _draw(self, text: str) -> None:
         columns = os.get_terminal_size(self.stream.fileno()).columns if self.terminal else 80
@@ -421,8 +425,8 @@ def _terminable() -> Iterator[None]:
 
 def _call(module: Any, plan: base.Plan, key: str, workdir: Callable[[str], Path] | None) -> Mapping[str, Any]:
     if workdir is not None and getattr(module, "WORKDIR", False):
-        return module.run_task(plan, key, workdir(key))  # type: ignore[no-any-return]
-    return module.run_task(plan, key)  # type: ignore[no-any-return]
+        return module.run_task(plan, key, workdir(key))
+    return module.run_task(plan, key)
 
 
 def _store(module: Any, plan: base.Plan, out: Path, notice: Callable[[str], None]) -> Any:
@@ -435,6 +439,7 @@ def _store(module: Any, plan: base.Plan, out: Path, notice: Callable[[str], None
         experiment=experiment,
         tasks=list(plan.tasks),
         facts={
+            "module": base.path_of(module),
             "title": module.TITLE,
             "schema": module.SCHEMA.id,
             "config": plan.resolved,
@@ -488,9 +493,7 @@ def run(
         return _run(module, plan, Path(out), fresh, quiet, argv)
 
 
-def _run(
-    module: Any, plan: base.Plan, out: Path, fresh: bool, quiet: bool, argv: Sequence[str] | None
-) -> Outcome:
+def _run(module: Any, plan: base.Plan, out: Path, fresh: bool, quiet: bool, argv: Sequence[str] | None) -> Outcome:
     from ssmtheory.results import provenance, store
 
     total = len(plan.tasks)
@@ -511,20 +514,20 @@ def _run(
                     continue
                 began = time.monotonic()
                 with base.reporting(progress.note):
-                    arrays = _call(module, plan, key, runs.workdir)
-                runs.save_part(key, arrays, time.monotonic() - began)
+                    part = _call(module, plan, key, runs.workdir)
+                runs.save_part(key, part, time.monotonic() - began)
                 progress.advance()
             progress.clear()
             tree = base.finish(module, plan, runs.parts())
-            digest = runs.save_data(tree)
-            del tree
-            tree = store.open_data(runs.folder / "data.zarr").load()
+            arrays = runs.save_data(tree)
+            digest = store.combine(arrays)
             stamp = provenance.stamp(
                 runs.id, digest, runs.record["config_sha256"], runs.record["provenance"]["git_commit"]
             )
             figures = runs.save_figures(lambda folder: _draw_figures(module, tree, stamp, folder))
             runs.complete(
                 content_sha256=digest,
+                arrays=arrays,
                 figures=figures,
                 verdict=list(module.verdict(tree)),
                 seconds={
@@ -535,9 +538,7 @@ def _run(
             return Outcome(runs.folder, True, runs.record)
     except KeyboardInterrupt:
         progress.clear()
-        raise Interrupted(
-            f"stopped at {len(runs.done)} of {total}; the same command goes on from there"
-        ) from None
+        raise Interrupted(f"stopped at {len(runs.done)} of {total}; the same command goes on from there") from None
 
 
 def _duration(seconds: float) -> str:
@@ -589,7 +590,11 @@ def dry_run(module: Any, plan: base.Plan, out: Path, fresh: bool) -> list[str]:
             module.run_task(plan, plan.tasks[done])
             each = time.monotonic() - began
             how = f"one {noun} measured: {_duration(each)}"
-        text = "unknown: a task is too long to be measured" if each is None else f"about {_duration(each * (total - done))} here ({how})"
+        text = (
+            "unknown: a task is too long to be measured"
+            if each is None
+            else f"about {_duration(each * (total - done))} here ({how})"
+        )
         lines.append(("time", text))
     width = max(12, *(len(label) for label, _ in lines))
     return [f"{label:<{width}} {text}" for label, text in lines] + ["nothing was written"]
@@ -607,9 +612,31 @@ def summary(outcome: Outcome) -> list[str]:
     return lines
 
 
-def _main(name: str, argv: Sequence[str]) -> int:
+def verify(
+    name: str | os.PathLike[str],
+    other: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] = "runs",
+    rtol: float = 1e-5,
+) -> Any:
+    """Check a run: `results.compare.verify` with the schema of the run's experiment."""
+    from ssmtheory.errors import StoreError
+    from ssmtheory.results import compare, store
+
+    folder = compare.find_run(name, out)
+    try:
+        record = store.read_record(folder)
+    except StoreError:
+        schema = None  # compare.verify reports the damaged record
+    else:
+        path = str(record["module"])
+        schema = load(path.removeprefix("ssmtheory.experiments.")).SCHEMA
+    return compare.verify(folder, other, schema=schema, out=out, rtol=rtol)
+
+
+def _main(name: str, argv: Sequence[str], program: str | None) -> int:
     module = load(name)
-    parsed = parse(base.name_of(module), module, argv)
+    parsed = parse(base.name_of(module), module, argv, program or f"python -m {base.path_of(module)}")
     if parsed is None:
         return 0
     config, options = parsed
@@ -636,7 +663,8 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
 
     Args:
         name: of the experiment, or the dotted path of a module that is one.
-        argv: the options; `sys.argv[1:]` by default.
+        argv: the options, where the `ssmtheory` command has taken the experiment's name off; `sys.argv[1:]` by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: _main(name, arguments))
+    program = None if argv is None else f"ssmtheory {name.replace('_', '-')}"
+    return guarded(lambda: _main(name, arguments, program))

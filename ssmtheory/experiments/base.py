@@ -8,15 +8,16 @@ A module `ssmtheory/experiments/<name>.py` provides (see `Experiment`)
 | `TITLE` | one line, the dataset's title and the first line of `--help` |
 | `SCHEMA` | `ssmtheory.results.DatasetSchema` of what `assemble` returns |
 | `plan(config) -> Plan` | resolves every option and names the tasks; cheap, writes nothing |
-| `run_task(plan, key) -> dict` | the arrays of one task, flat `"group/variable" -> array`; a function of (plan, key) only |
+| `run_task(plan, key) -> dict` | one task's arrays, flat `"group/variable" -> array`; a function of (plan, key) only |
 | `assemble(plan, parts) -> DataTree` | the dataset from the parts of all tasks |
 | `verdict(tree) -> list[str]` | what was found, in sentences |
 | `run(config) -> DataTree` | `base.run(sys.modules[__name__], config)` |
 
-An experiment computes: it neither prints nor plots nor writes. Whoever drives it (`ssmtheory.runner`, a sweep, a notebook) does.
+An experiment computes: it neither prints nor plots nor writes. Whoever drives it (`ssmtheory.runner`, a sweep, a
+notebook) does.
 
-A module with `WORKDIR = True` has long tasks with checkpoints of their own: `run_task(plan, key, workdir)` gets a folder that
-survives a kill and is removed only after the task's part is durable.
+A module with `WORKDIR = True` has long tasks with checkpoints of their own: `run_task(plan, key, workdir)` gets a
+folder that survives a kill and is removed only after the task's part is durable.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ Part = dict[str, "np.ndarray"]
 class Plan:
     """A resolved configuration and its tasks.
 
-    resolved: JSON-able and deterministic: every option with the value really used (no "auto"), the sha256 of each input,
-        names instead of paths; with `model_sha256` it decides the run's identity. Keys "backend" and "dtype", where
-        present, become root attributes of the dataset.
+    resolved: JSON-able and deterministic: every option with the value really used (no "auto"), the sha256 of each
+        input, names instead of paths; with `model_sha256` it decides the run's identity. Keys "backend" and "dtype",
+        where present, become root attributes of the dataset.
     tasks: keys of the independent tasks, in order; unique.
     model_sha256: of the model's weights, None without a model.
     describe: label -> text, the lines of `--dry-run` (for example "model": "shakespeare-1m  1,234,567 parameters").
@@ -83,7 +84,7 @@ _reporter: contextvars.ContextVar[Callable[[str], None] | None] = contextvars.Co
 
 
 def report(message: str) -> None:
-    """Tell whoever runs the experiment how far a long task is ("step 1200 of 8000"); does nothing when nobody listens."""
+    """Tell whoever runs the experiment how far a long task is ("step 1200 of 8000"); nothing when nobody listens."""
     listener = _reporter.get()
     if listener is not None:
         listener(message)
@@ -99,14 +100,15 @@ def reporting(listener: Callable[[str], None]) -> Iterator[None]:
         _reporter.reset(token)
 
 
-def name_of(module: ModuleType | Experiment) -> str:
-    """The experiment's name: the last part of its module's name.
-
-    A module run with `python -m` is called `__main__`; its spec still knows the real name.
-    """
+def path_of(module: ModuleType | Experiment) -> str:
+    """The dotted path an experiment is imported by (run with `python -m` it is called `__main__`: its spec knows)."""
     spec = getattr(module, "__spec__", None)
-    full: str = spec.name if spec is not None else module.__name__  # type: ignore[union-attr]
-    return full.rpartition(".")[2]
+    return str(module.__name__ if spec is None else spec.name)  # type: ignore[union-attr]
+
+
+def name_of(module: ModuleType | Experiment) -> str:
+    """The experiment's name: the last part of its module's path."""
+    return path_of(module).rpartition(".")[2]
 
 
 def finish(module: Any, plan: Plan, parts: Mapping[str, Part]) -> xr.DataTree:

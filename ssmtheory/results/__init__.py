@@ -1,4 +1,4 @@
-"""What an experiment emits: schema, store, provenance, comparison. Loads xarray and zarr only when an array is touched."""
+"""What an experiment emits: schema, store, provenance, comparison. xarray and zarr load when an array is touched."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssmtheory.results.compare import list_runs, show, verify, whence
     from ssmtheory.results.archive import export
+    from ssmtheory.results.compare import list_runs, show, verify, whence
     from ssmtheory.results.schema import RESERVED_DIMENSIONS, DatasetSchema, Dimension, SchemaError, Variable
     from ssmtheory.results.store import RunStore, content_sha256, open_run
 

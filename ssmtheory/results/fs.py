@@ -1,7 +1,8 @@
 """Durable file operations: the only place in the package where results are renamed, fsynced or deleted.
 
-A name appears only when what it names is on disk: write under a temporary name, fsync the file, rename, fsync the folder.
-`fsync` and `rename` are the two primitives every other function goes through, so that tests can stop the process at each.
+A name appears only when what it names is on disk: write under a temporary name, fsync the file, rename, fsync the
+folder. `fsync` and `rename` are the primitives every other function goes through, so that tests can stop the process at
+each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ssmtheory.errors import StoreError
 
@@ -178,8 +179,8 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a ledger; a torn last line (the writer was killed in it) is ignored.
 
-    A line that is not the last and cannot be read is damage, not a torn tail: it is skipped too, since a ledger's missing
-    line only means that its task is done again.
+    An unreadable line elsewhere is damage, not a torn tail: it is skipped too, since a missing line only means that its
+    task is done again.
     """
     records = []
     for line in path.read_bytes().split(b"\n"):
@@ -217,7 +218,7 @@ class Lock:
     The kernel drops the lock when its process ends, however it ends: a dead process leaves a stale file, never a lock.
     """
 
-    _held: set[str] = set()  # POSIX locks do not exclude threads of one process
+    _held: ClassVar[set[str]] = set()  # POSIX locks do not exclude threads of one process
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lock"

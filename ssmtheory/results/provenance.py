@@ -1,7 +1,7 @@
 """Where a result comes from: deterministic facts that go into the dataset, volatile ones that go into run.json only.
 
-Equal runs have equal root attributes and an equal `content_sha256`; time, host, paths and the command line differ, so they
-never enter the dataset or a figure.
+Equal runs have equal root attributes and an equal `content_sha256`; time, host, paths and the command line differ, so
+they never enter the dataset or a figure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ssmtheory.errors import ConfigError
 if TYPE_CHECKING:
     from ssmtheory.results.schema import DatasetSchema
 
-__all__ = ["Stamp", "canonical_json", "config_sha256", "parse_stamp", "root_attributes", "run_id", "stamp", "volatile"]
+__all__ = ["Stamp", "canonical_json", "config_sha256", "parse_stamps", "root_attributes", "run_id", "stamp", "volatile"]
 
 PACKAGES = ("numpy", "scipy", "xarray", "zarr", "numcodecs", "matplotlib", "torch", "jax", "sympy", "safetensors")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
@@ -65,7 +65,7 @@ def config_sha256(resolved: Mapping[str, Any]) -> str:
 
 
 def run_id(experiment: str, resolved: Mapping[str, Any], model_sha256: str | None) -> str:
-    """"<experiment>-<10 hex digits>": the identity of a run, from what decides its result and nothing else."""
+    """ "<experiment>-<10 hex digits>": the identity of a run, from what decides its result and nothing else."""
     text = canonical_json({"experiment": experiment, "config": resolved, "model_sha256": model_sha256})
     return f"{experiment}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
@@ -112,7 +112,7 @@ class Stamp(NamedTuple):
 
 
 def stamp(run_id: str, content_sha256: str, config_sha256: str, commit: str | None) -> str:
-    """The text a figure carries (PDF Keywords, PNG Description); `parse_stamp` reads it back.
+    """The text a figure carries (PDF Keywords, PNG Description); `parse_stamps` reads it back.
 
     >>> stamp("demo-0123456789", "ab" * 32, "cd" * 32, None)[:48]
     'ssmtheory content ababababababababababababababab'
@@ -126,14 +126,14 @@ _STAMP = re.compile(
 )
 
 
-def parse_stamp(text: str) -> Stamp | None:
-    """The stamp found in a text, or None.
+def parse_stamps(text: str) -> list[Stamp]:
+    """The stamps found in a text, in order: a figure drawn from several runs carries one of each.
 
-    >>> parse_stamp(stamp("demo-0123456789", "ab" * 32, "cd" * 32, "f00")).run_id
-    'demo-0123456789'
+    >>> [s.run_id for s in parse_stamps(stamp("demo-0123456789", "ab" * 32, "cd" * 32, "f00"))]
+    ['demo-0123456789']
     """
-    found = _STAMP.search(text)
-    return Stamp(found["content"], found["run"], found["config"], found["commit"]) if found else None
+    found = [Stamp(m["content"], m["run"], m["config"], m["commit"]) for m in _STAMP.finditer(text)]
+    return list(dict.fromkeys(found))
 
 
 def _git(*arguments: str) -> bytes | None:
@@ -152,7 +152,7 @@ def _git(*arguments: str) -> bytes | None:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the source, and whether it was changed: git_commit, git_dirty, git_diff_sha256 (None outside a checkout)."""
+    """Commit of the source and whether it was changed: git_commit, git_dirty, git_diff_sha256; None without git."""
     nothing = {"git_commit": None, "git_dirty": None, "git_diff_sha256": None}
     # a wheel installed inside someone else's repository must not report that repository's commit
     if _git("ls-files", "--error-unmatch", str(Path(__file__))) is None:
@@ -173,7 +173,7 @@ def utc_now() -> str:
 
 
 def volatile(argv: list[str] | None = None) -> dict[str, Any]:
-    """Facts about this process that do not decide the result: time, host, command line, platform, packages, threads, commit."""
+    """Facts that do not decide the result: time, host, command line, platform, packages, threads, commit."""
     from importlib import metadata
 
     packages = {}

@@ -1,7 +1,7 @@
 """Data schema: what a dataset may contain, with units and long names; checked before anything is written.
 
-Dimension names are reserved: `layer` means the same thing in every dataset. A schema may declare further dimensions of its
-own, never another meaning for a reserved one.
+Dimension names are reserved: `layer` means the same thing in every dataset. A schema may declare further dimensions of
+its own, never another meaning for a reserved one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-__all__ = ["CONVENTIONS", "DatasetSchema", "Dimension", "RESERVED_DIMENSIONS", "SchemaError", "Variable"]
+__all__ = ["CONVENTIONS", "RESERVED_DIMENSIONS", "DatasetSchema", "Dimension", "SchemaError", "Variable"]
 
 CONVENTIONS = "ssmtheory-1"
 
@@ -78,7 +78,8 @@ RESERVED_DIMENSIONS: Mapping[str, Dimension] = {
 
 # complex and int have no NaN of their own in zarr; the store writes complex NaN as their fill value
 _DTYPES = (
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 str".split()
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128", "str"),
 )
 
 
@@ -124,13 +125,13 @@ class DatasetSchema:
     groups: path -> variable name -> `Variable`; "tokens" and "/tokens" are the same group.
     dimensions: the schema's own dimensions, besides the reserved ones.
 
-    Coordinates: an index coordinate (a coordinate named like its dimension) need not be declared; any other coordinate is
-    declared like a data variable.
+    Coordinates: an index coordinate (named like its dimension) need not be declared; any other coordinate is declared
+    like a data variable.
 
-    >>> DatasetSchema("demo", 1, {"tokens": {"loss": Variable(("sequence", "tokn"), "float32", "bit", "loss")}})
+    >>> DatasetSchema("demo", 1, {"t": {"loss": Variable(("tokn",), "float32", "bit", "loss")}})
     Traceback (most recent call last):
         ...
-    ssmtheory.results.schema.SchemaError: schema demo: /tokens/loss: dimension 'tokn' is not declared. Did you mean 'token'?
+    ssmtheory.results.schema.SchemaError: schema demo: /t/loss: dimension 'tokn' is not declared. Did you mean 'token'?
     """
 
     name: str
@@ -140,12 +141,16 @@ class DatasetSchema:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", {_clean(path): dict(g) for path, g in self.groups.items()})
-        wrong = [f"dimension {d!r} is reserved and cannot be redefined" for d in self.dimensions if d in RESERVED_DIMENSIONS]
+        wrong = [
+            f"dimension {d!r} is reserved and cannot be redefined" for d in self.dimensions if d in RESERVED_DIMENSIONS
+        ]
         known = [*RESERVED_DIMENSIONS, *self.dimensions]
         for path, group in self.groups.items():
             for name, v in group.items():
                 where = f"{path.rstrip('/')}/{name}"
-                wrong += [f"{where}: dimension {d!r} is not declared.{nearest(d, known)}" for d in v.dims if d not in known]
+                wrong += [
+                    f"{where}: dimension {d!r} is not declared.{nearest(d, known)}" for d in v.dims if d not in known
+                ]
                 if len(set(v.dims)) != len(v.dims):
                     wrong.append(f"{where}: repeated dimension in {v.dims}")
                 if v.dtype not in _DTYPES:
@@ -157,7 +162,7 @@ class DatasetSchema:
 
     @property
     def id(self) -> str:
-        """"name-version", the root attribute `schema`."""
+        """ "name-version", the root attribute `schema`."""
         return f"{self.name}-{self.version}"
 
     def dimension(self, name: str) -> Dimension:
@@ -165,7 +170,7 @@ class DatasetSchema:
         return RESERVED_DIMENSIONS.get(name) or self.dimensions[name]
 
     def label(self, tree: xr.DataTree) -> xr.DataTree:
-        """A copy whose declared variables carry the schema's units, long_name and fixed attributes (data not copied)."""
+        """A copy whose variables carry the schema's units, long_name and fixed attributes (data not copied)."""
         tree = tree.copy()
         for node in tree.subtree:
             declared = self.groups.get(_clean(node.relative_to(tree) if node is not tree else ""), {})

@@ -1,4 +1,4 @@
-"""Run directories: one folder per resolved configuration and model, resumable at every moment, finished only when it says so.
+"""Run directories: one per resolved configuration and model, resumable at every moment, finished when it says so.
 
 ```
 runs/<experiment>-<10 hex digits>/
@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-__all__ = ["Part", "RunStore", "content_sha256", "open_data", "open_run", "read_record"]
+__all__ = ["Part", "RunStore", "array_sha256", "content_sha256", "open_data", "open_run", "read_record"]
 
 FORMAT = "ssmtheory-run-1"
 
@@ -53,28 +54,39 @@ def _canonical(values: np.ndarray) -> bytes:
         if bad.any():
             values = values.copy()
             values[bad] = np.nan if values.dtype.kind == "f" else complex(np.nan, np.nan)
-    if values.dtype.byteorder == ">" or (values.dtype.byteorder == "=" and os.sys.byteorder == "big"):  # type: ignore[attr-defined]
+    if values.dtype.byteorder == ">" or (values.dtype.byteorder == "=" and sys.byteorder == "big"):
         values = values.astype(values.dtype.newbyteorder("<"))
     return values.tobytes()
 
 
-def content_sha256(tree: xr.DataTree) -> str:
-    """Digest of a dataset's arrays: sorted paths, dimension names, dtype, shape and values; 64 hex digits.
+def array_sha256(tree: xr.DataTree) -> dict[str, str]:
+    """Digest of each array of a dataset: "group/variable" -> 64 hex digits, over dimensions, dtype, shape and values.
 
-    Attributes, chunks, compression, byte order and the order of variables do not matter; all NaNs are one NaN.
+    Attributes, chunks, compression and byte order do not matter; all NaNs are one NaN.
     """
     from ssmtheory.results.schema import dtype_name
 
-    digest = hashlib.sha256(b"ssmtheory-content-1\n")
-    nodes = {("/" + node.relative_to(tree)).rstrip("/.") if node is not tree else "": node for node in tree.subtree}
-    for path in sorted(nodes):
-        dataset = nodes[path].to_dataset(inherit=False)
-        for name in sorted(map(str, dataset.variables)):
-            variable = dataset.variables[name]
-            header = [f"{path}/{name}", list(map(str, variable.dims)), dtype_name(variable.dtype), list(variable.shape)]
-            digest.update(json.dumps(header).encode() + b"\n")
+    digests = {}
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False)
+        for name, variable in dataset.variables.items():
+            header = [list(map(str, variable.dims)), dtype_name(variable.dtype), list(variable.shape)]
+            digest = hashlib.sha256(json.dumps(header).encode() + b"\n")
             digest.update(_canonical(variable.values))
-    return digest.hexdigest()
+            path = "" if node is tree else node.relative_to(tree)
+            digests[f"{path}/{name}".lstrip("/")] = digest.hexdigest()
+    return dict(sorted(digests.items()))
+
+
+def content_sha256(tree: xr.DataTree) -> str:
+    """Digest of a dataset: of its arrays' names and digests (`array_sha256`), sorted by name; 64 hex digits."""
+    return combine(array_sha256(tree))
+
+
+def combine(digests: Mapping[str, str]) -> str:
+    """The content_sha256 that follows from the arrays' digests."""
+    text = json.dumps(digests, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(b"ssmtheory-content-1\n" + text.encode()).hexdigest()
 
 
 def write_data(tree: xr.DataTree, target: Path) -> None:
@@ -128,11 +140,16 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise StoreError(f"{folder} is not a run: it has no run.json") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise StoreError(
-            f"{path} is damaged ({error}); delete it to go on from the finished parts, or use --fresh to run it all again"
+            f"{path} is damaged ({error}); delete it to go on from the finished parts, "
+            "or use --fresh to run it all again"
         ) from None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT or record.get("state") not in ("running", "complete"):
+    if (
+        not isinstance(record, dict)
+        or record.get("format") != FORMAT
+        or record.get("state") not in ("running", "complete")
+    ):
         raise StoreError(
             f"{path} is not the record of a run (format {FORMAT}); delete it to go on from the finished parts, "
             "or use --fresh to run it all again"
@@ -337,7 +354,9 @@ class RunStore:
                 self.done[key] = entry
         other = sum(entry["code_sha256"] != self._code for entry in self.done.values())
         if other:
-            self.notice(f"{other} of the finished parts were made before the source code changed (--fresh runs all again)")
+            self.notice(
+                f"{other} of the finished parts were made before the source code changed (--fresh runs all again)"
+            )
 
     def workdir(self, key: str) -> Path:
         """The durable folder of a long task; there until the run is complete."""
@@ -349,7 +368,7 @@ class RunStore:
     def save_part(self, key: str, arrays: Mapping[str, Any], seconds: float) -> None:
         """Make a task's result durable, then enter it into the ledger: in that order, so that an entry means a part."""
         for name, value in arrays.items():
-            if getattr(value, "dtype", None) == object:
+            if getattr(getattr(value, "dtype", None), "hasobject", False):
                 raise StoreError(f"task {key!r}: {name} is an array of objects, which no part can hold")
         assert self._ledger is not None
         path = self.folder / "parts" / f"{_file_name(key)}.npz"
@@ -372,9 +391,9 @@ class RunStore:
         """The finished parts, in the order of the tasks; arrays are read when touched."""
         return {key: Part(self.folder / "parts" / self.done[key]["file"]) for key in self.tasks}
 
-    def save_data(self, tree: xr.DataTree) -> str:
-        """Write the dataset under a temporary name, read it back, and give it its name; returns its content_sha256."""
-        digest = content_sha256(tree)
+    def save_data(self, tree: xr.DataTree) -> dict[str, str]:
+        """Write the dataset under a temporary name, read it back, and give it its name; returns `array_sha256`."""
+        digests = array_sha256(tree)
         target = self.folder / "data.zarr"
         with fs.store_errors(target):
             scratch = fs.temporary(target)
@@ -382,7 +401,7 @@ class RunStore:
                 write_data(tree, scratch)
                 written = open_data(scratch)
                 # an encoding that loses a bit must not pass for the result
-                if content_sha256(written) != digest:
+                if array_sha256(written) != digests:
                     raise StoreError(f"{target}: what was written does not read back equal; nothing was kept")
                 written.close()
                 fs.publish(scratch, target)
@@ -390,10 +409,10 @@ class RunStore:
                 if scratch.exists():
                     fs.discard(scratch)
                 raise
-        return digest
+        return digests
 
     def save_figures(self, write: Callable[[Path], object]) -> list[str]:
-        """Let `write(folder)` put figure files into a scratch folder, then replace each in figures/; returns the names."""
+        """Let `write(folder)` put figures into a scratch folder, then replace each in figures/; returns the names."""
         target = self.folder / "figures"
         with fs.store_errors(target):
             scratch = fs.temporary(target)

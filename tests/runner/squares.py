@@ -92,7 +92,12 @@ def run_task(plan: Plan, key: str) -> dict[str, np.ndarray]:
 def assemble(plan: Plan, parts: Mapping[str, Mapping[str, np.ndarray]]):
     import xarray as xr
 
-    dims = {"drawn": ("sequence", "token"), "square": ("sequence", "token"), "root": ("sequence",), "name": ("sequence",)}
+    dims = {
+        "drawn": ("sequence", "token"),
+        "square": ("sequence", "token"),
+        "root": ("sequence",),
+        "name": ("sequence",),
+    }
     rows = {name: (d, np.stack([parts[key][f"rows/{name}"] for key in plan.tasks])) for name, d in dims.items()}
     _, columns = plan.context
     total = np.float64(np.sum(rows["square"][1], dtype=np.float64))
