@@ -20,16 +20,16 @@ test: .venv-test/installed
 	.venv-test/bin/python -m pytest -q $(TEST_ARGS)
 
 .venv/installed: $(BUILD)
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ssmtheory needs Python 3.11 or newer: make PYTHON=python3.12")'
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ssmtheory needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP_INSTALL) --editable .
-	touch $@
+	@touch $@
 
 .venv-test/installed: $(BUILD)
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ssmtheory needs Python 3.11 or newer: make PYTHON=python3.12")'
-	test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ssmtheory needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@test -x .venv-test/bin/python || $(PYTHON) -m venv .venv-test
 	.venv-test/bin/python $(PIP_INSTALL) --editable '.[test]'
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-test build

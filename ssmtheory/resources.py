@@ -20,7 +20,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "figure": ("figures", ("*.py",), "top"),
     "gallery": ("figures/gallery", ("*.png",), "top"),
     "claims": ("paper_repro", ("*/claims.toml",), "top"),
-    "weights": ("mamba/pretrained", ("*",), "package"),
+    "weights": ("mamba/pretrained", ("*", "*/*"), "package"),
     "corpus": ("data/corpora", ("*.xz",), "package"),
     "kernel": ("scan", ("*.c",), "package"),
     "references": (".", ("references.bib",), "package"),
@@ -52,7 +52,9 @@ def names(kind: str) -> list[str]:
     True
     """
     base = folder(kind)
-    found = {path for pattern in KINDS[kind][1] for path in base.glob(pattern) if not path.name.startswith("_")}
+    found = {
+        path for pattern in KINDS[kind][1] for path in base.glob(pattern) if path.is_file() and path.name[0] not in "._"
+    }
     return sorted(path.relative_to(base).as_posix() for path in found)
 
 
