@@ -15,10 +15,15 @@ Gu and Dao, arXiv 2312.00752, algorithm 2 and section 3:
 | y | C h + D u | (batch, length, d_inner) |
 | gated | y SiLU(z) | (batch, length, d_inner) |
 | update | W_out gated: r^{k+1} = r^k + update | (batch, length, d_model) |
+
+Mamba-2 (Dao and Gu, arXiv 2405.21060, section 7) differs in these: delta is (batch, length, head), A and D are (head,),
+B and C are (batch, length, group, state) and come from the residual stream beside u, not from u; gated is normed.
+Falcon-Mamba is Mamba-1 with RMS norms of Delta's low-rank input, B and C; the B and C below are what enters the scan.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +32,11 @@ from array_api_compat import array_namespace
 
 from ssmtheory.mamba.config import MambaConfig
 from ssmtheory.scan import causal_conv1d, rms_norm, selective_scan, silu, softplus
+
+__all__ = [
+    "MambaState", "MixerSignals", "Tap", "forward", "gate_and_project", "mamba1_mixer", "mamba2_mixer", "scan_mamba1",
+    "scan_mamba2",
+]  # fmt: skip
 
 
 @dataclass
@@ -47,7 +57,8 @@ class MambaState:
 class MixerSignals:
     """Everything one block computed on one chunk; the module's table gives the shapes.
 
-    `initial_state` and `last_state` are the state h before and after the chunk, (batch, channel, state).
+    `initial_state` and `last_state` are the state h before and after the chunk, (batch, channel, state); the initial
+    one is None at the start of a text, where it is zero. `start` is the position of the chunk's first token.
     """
 
     residual: Any
@@ -64,15 +75,59 @@ class MixerSignals:
     update: Any
     initial_state: Any
     last_state: Any
+    start: int = 0
 
 
 Tap = Callable[[int, MixerSignals], None]
 
 
+Weight = Callable[[str], Any]
+
+
+def scan_mamba1(u: Any, low_rank: Any, B: Any, C: Any, weight: Weight, state: Any, backend: str) -> tuple[Any, ...]:
+    """From u, the low-rank input of Delta, B and C of a Mamba-1 mixer: (delta, A, D, y, last state)."""
+    xp = array_namespace(u)
+    delta = softplus(_linear(low_rank, weight("dt_proj.weight"), weight("dt_proj.bias")))
+    A, D = -xp.exp(weight("A_log")), weight("D")
+    y, last = selective_scan(u, delta, A, B, C, D=D, initial_state=state, return_last_state=True, backend=backend)
+    return delta, A, D, y, last
+
+
+def scan_mamba2(
+    x_B_C: Any, raw_delta: Any, weight: Weight, config: MambaConfig, state: Any, backend: str
+) -> tuple[Any, ...]:
+    """From the convolved [u | B | C] and the raw Delta of a Mamba-2 mixer: (u, delta, A, B, C, D, y, last state)."""
+    xp = array_namespace(x_B_C)
+    c, size = config, config.n_groups * config.d_state
+    grouped = (*x_B_C.shape[:2], c.n_groups, c.d_state)
+    u = x_B_C[..., : c.d_inner]
+    B = xp.reshape(x_B_C[..., c.d_inner : c.d_inner + size], grouped)
+    C = xp.reshape(x_B_C[..., c.d_inner + size :], grouped)
+    delta = softplus(raw_delta + weight("dt_bias"))
+    if c.time_step_limit != (0.0, math.inf):
+        delta = xp.clip(delta, *c.time_step_limit)
+    A, D = -xp.exp(weight("A_log")), weight("D")
+    y, last = selective_scan(u, delta, A, B, C, D=D, initial_state=state, return_last_state=True, backend=backend)
+    return u, delta, A, B, C, D, y, last
+
+
+def gate_and_project(y: Any, z: Any, weight: Weight, config: MambaConfig) -> tuple[Any, Any]:
+    """The gated scan output (normed in Mamba-2), and its projection to the residual stream."""
+    if config.family == "mamba2" and config.mixer_norm:
+        scale, options = weight("norm.weight"), {"eps": config.norm_eps, "groups": config.n_groups}
+        if config.norm_before_gate:
+            gated = rms_norm(y, scale, **options) * silu(z)
+        else:
+            gated = rms_norm(y, scale, gate=z, **options)
+    else:
+        gated = y * silu(z)
+    return gated, _linear(gated, weight("out_proj.weight"), weight("out_proj.bias"))
+
+
 def mamba1_mixer(
-    hidden: Any, weight: Callable[[str], Any], config: MambaConfig, conv_state: Any, state: Any, backend: str
+    hidden: Any, weight: Weight, config: MambaConfig, conv_state: Any, state: Any, backend: str
 ) -> tuple[MixerSignals, Any]:
-    """Apply one Mamba-1 mixer to normed tokens.
+    """Apply one Mamba-1 or Falcon-Mamba mixer to normed tokens.
 
     Args:
         hidden: (batch, length, d_model).
@@ -83,7 +138,6 @@ def mamba1_mixer(
     Returns:
         The signals (without the residual), and the next conv_state.
     """
-    xp = array_namespace(hidden)
     projected = _linear(hidden, weight("in_proj.weight"), weight("in_proj.bias"))
     x, z = projected[..., : config.d_inner], projected[..., config.d_inner :]
     u, conv_state = causal_conv1d(
@@ -93,15 +147,30 @@ def mamba1_mixer(
     selected = _linear(u, weight("x_proj.weight"))
     rank, n = config.dt_rank, config.d_state
     low_rank, B, C = selected[..., :rank], selected[..., rank : rank + n], selected[..., rank + n :]
-    delta = softplus(_linear(low_rank, weight("dt_proj.weight"), weight("dt_proj.bias")))
-    A, D = -xp.exp(weight("A_log")), weight("D")
-    y, last = selective_scan(u, delta, A, B, C, D=D, initial_state=state, return_last_state=True, backend=backend)
-    gated = y * silu(z)
-    update = _linear(gated, weight("out_proj.weight"), weight("out_proj.bias"))
+    if config.family == "falcon_mamba":
+        low_rank, B, C = (rms_norm(signal, eps=config.mixer_rms_eps) for signal in (low_rank, B, C))
+    delta, A, D, y, last = scan_mamba1(u, low_rank, B, C, weight, state, backend)
+    gated, update = gate_and_project(y, z, weight, config)
     return MixerSignals(None, hidden, u, z, delta, A, B, C, D, y, gated, update, state, last), conv_state
 
 
-_MIXERS = {"mamba1": mamba1_mixer}
+def mamba2_mixer(
+    hidden: Any, weight: Weight, config: MambaConfig, conv_state: Any, state: Any, backend: str
+) -> tuple[MixerSignals, Any]:
+    """Apply one Mamba-2 mixer to normed tokens; arguments and results as of `mamba1_mixer`."""
+    projected = _linear(hidden, weight("in_proj.weight"), weight("in_proj.bias"))
+    end = config.d_inner + config.conv_channels
+    z, raw_delta = projected[..., : config.d_inner], projected[..., end:]
+    x_B_C, conv_state = causal_conv1d(
+        projected[..., config.d_inner : end], weight("conv1d.weight")[:, 0, :], weight("conv1d.bias"),
+        initial_state=conv_state, activation="silu", return_last_state=True,
+    )  # fmt: skip
+    u, delta, A, B, C, D, y, last = scan_mamba2(x_B_C, raw_delta, weight, config, state, backend)
+    gated, update = gate_and_project(y, z, weight, config)
+    return MixerSignals(None, hidden, u, z, delta, A, B, C, D, y, gated, update, state, last), conv_state
+
+
+_MIXERS = {"mamba1": mamba1_mixer, "mamba2": mamba2_mixer, "falcon_mamba": mamba1_mixer}
 
 
 def forward(
@@ -140,22 +209,31 @@ def forward(
         def weight(name: str, prefix: str = prefix + "mixer.") -> Any:
             return weights.get(prefix + name)
 
-        hidden = rms_norm(residual, weights[prefix + "norm.weight"], eps=config.norm_eps)
+        hidden = _norm(residual, weights, prefix + "norm", config)
         signals, conv[layer] = mixer(hidden, weight, config, conv[layer], ssm[layer], backend)
         ssm[layer] = signals.last_state
-        signals.residual = residual
+        signals.residual, signals.start = residual, state.position
         if tap is not None:
             tap(layer, signals)
         residual = residual + signals.update
     out = None
     if logits != "none":
         final = residual if logits == "all" else residual[:, -1:]
-        final = rms_norm(final, weights["backbone.norm_f.weight"], eps=config.norm_eps)
+        final = _norm(final, weights, "backbone.norm_f", config)
         head = weights.get("lm_head.weight")
         out = _linear(final, weights["backbone.embedding.weight"] if head is None else head)
     if not return_state:
         return out
     return out, MambaState(conv, ssm, state.position + int(tokens.shape[1]))
+
+
+def _norm(x: Any, weights: Mapping[str, Any], name: str, config: MambaConfig) -> Any:
+    if config.norm == "layer":
+        xp = array_namespace(x)
+        centred = x - xp.mean(x, axis=-1, keepdims=True)
+        variance = xp.mean(centred * centred, axis=-1, keepdims=True)
+        return centred / xp.sqrt(variance + config.norm_eps) * weights[name + ".weight"] + weights[name + ".bias"]
+    return rms_norm(x, weights[name + ".weight"], eps=config.norm_eps)
 
 
 def _linear(x: Any, weight: Any, bias: Any = None) -> Any:
