@@ -78,12 +78,9 @@ class BuildExt(build_ext):
 
 
 setup(
-    packages=[
-        *find_packages(include=["ssmtheory", "ssmtheory.*"]),
-        *(f"ssmtheory._shipped.{name}" for name in SHIPPED),
-    ],
-    package_dir={f"ssmtheory._shipped.{name}": name for name in SHIPPED},
-    package_data={**PACKAGE_DATA, **{f"ssmtheory._shipped.{name}": files for name, files in SHIPPED.items()}},
+    packages=[*find_packages(include=["ssmtheory", "ssmtheory.*"]), *SHIPPED],
+    package_dir={name: name.rpartition(".")[2] for name in SHIPPED},
+    package_data={**PACKAGE_DATA, **SHIPPED},
     ext_modules=[Extension("ssmtheory.scan._kernel", ["ssmtheory/scan/kernel.c"], optional=True)],
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
 )
