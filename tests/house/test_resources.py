@@ -39,9 +39,10 @@ def test_a_name_cannot_leave_its_folder(name: str) -> None:
 
 def test_every_entry_of_the_bibliography_is_read() -> None:
     text = resources.resource("references", "references.bib").read_text(encoding="utf-8")
-    assert cite.keys() == re.findall(r"^@\w+\{([^,]+),", text, flags=re.MULTILINE)
-    assert len(set(cite.keys())) == len(cite.keys())
-    for key in cite.keys():
+    known = cite.keys()
+    assert known == re.findall(r"^@\w+\{([^,]+),", text, flags=re.MULTILINE)
+    assert len(set(known)) == len(known)
+    for key in known:
         entry = cite.cite(key)
         assert {"author", "title", "year"} <= set(entry.fields)
         assert re.fullmatch(r"\d{4}", entry.fields["year"])
