@@ -326,7 +326,7 @@ def _dispatch(argv: Sequence[str]) -> int:
     try:
         return app(list(argv), exit_on_error=False, print_error=False) or 0
     except cyclopts.UnusedCliTokensError as error:
-        raise ConfigError(f"too many arguments: {' '.join(error.unused_tokens)} (see ssmtheory --help)") from None
+        raise ConfigError(f"too many arguments: {' '.join(error.unused_tokens or ())} (see ssmtheory --help)") from None
     except cyclopts.CycloptsError as error:
         raise ConfigError(str(error).rstrip()) from None
 

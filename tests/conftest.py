@@ -1,4 +1,4 @@
-"""What every test shares: one thread, no display, no network, shared reference data, and a count of what was skipped."""
+"""What every test shares: one thread, no display, no network, reference data, and a count of what was skipped."""
 
 from __future__ import annotations
 
