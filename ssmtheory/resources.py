@@ -6,11 +6,12 @@ as `ssmtheory/_shipped/`. Everything else stands inside the package itself.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from ssmtheory.errors import InputError, nearest
 
-__all__ = ["KINDS", "folder", "names", "resource"]
+__all__ = ["KINDS", "build_commit", "folder", "names", "resource"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -75,3 +76,12 @@ def resource(kind: str, name: str) -> Path:
         listed = f"there are {', '.join(known)}" if known else "this installation carries none"
         raise InputError(f"no {kind} {name!r}; {listed}.{nearest(name, known)}")
     return path
+
+
+def build_commit() -> str | None:
+    """Commit that this installed copy was built from ("+dirty" where files were changed); None in a checkout.
+
+    An installed wheel has no git to ask, so the build writes its commit into the package.
+    """
+    path = _PACKAGE / "_build.json"
+    return json.loads(path.read_text(encoding="utf-8"))["git_commit"] if path.is_file() else None

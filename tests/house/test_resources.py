@@ -70,3 +70,7 @@ def test_every_cited_key_exists() -> None:
 def test_unknown_key_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no reference 'manba'.*Did you mean 'mamba'\?"):
         cite.cite("manba")
+
+
+def test_a_checkout_has_no_build_commit() -> None:
+    assert resources.build_commit() is None
