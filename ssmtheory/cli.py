@@ -295,6 +295,7 @@ def _application() -> App:
         help="The theory of state-space models, made to run.",
         help_format="plaintext",
         version=__version__,
+        suppress_keyboard_interrupt=False,  # `guarded` answers Ctrl-C, the same for every command
         result_action="return_value",
     )
     measured, kept = Group("Experiments", sort_key=1), Group("Runs and figures", sort_key=2)

@@ -180,3 +180,12 @@ def test_require_lets_a_broken_package_speak(tmp_path: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_installed_by_anyone"):
         errors.require("broken_package", "hf")
+
+
+def test_ctrl_c_in_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssmtheory.resources.names", lambda kind: interrupted())
+    assert cli.main(["configs"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
