@@ -275,14 +275,14 @@ def figures_check(*names: str, venue: str = "screen", out: Path = RUNS) -> int:
     from ssmtheory.plotting import style
 
     style.venue(venue)
-    bad = 0
-    for name in _figure_names(names):
+    bad, chosen = 0, _figure_names(names)
+    for name in chosen:
         figure, _, _ = _drawn(name, venue, out)
         defects = style.layout_defects(figure)
         bad += bool(defects)
         print("\n".join(f"{name}: {defect}" for defect in defects) or f"{name}: good")
     if bad:
-        raise InputError(f"{bad} figures have defects")
+        raise InputError(f"{bad} of {len(chosen)} figures have defects")
     return 0
 
 
