@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssmtheory.dynamics.input_output import contract
 from ssmtheory.errors import InputError
 
 __all__ = ["attention_mean", "attention_rows"]
@@ -21,16 +22,12 @@ def _row(
     clock: np.ndarray, delta: np.ndarray, A: np.ndarray, B: np.ndarray, C: np.ndarray, query: int, block: int
 ) -> np.ndarray:
     """P_d,query,j for all j <= query: (query + 1, channel) float64; at most (block, channel, state) numbers at once."""
-    groups, channels = B.shape[1], delta.shape[1]
-    row = np.empty((query + 1, channels))
+    row = np.empty((query + 1, delta.shape[1]))
     for start in range(0, query + 1, block):
         stop = min(start + block, query + 1)
-        product = (C[query] * B[start:stop]).astype(np.float64)
-        if A.shape[1] == 1:
-            product = product.sum(axis=-1, keepdims=True)
-        factor = np.exp((clock[query] - clock[start:stop])[..., None] * A)
-        factor = factor.reshape(stop - start, groups, channels // groups, A.shape[1])
-        row[start:stop] = np.matmul(factor, product[..., None])[..., 0].reshape(stop - start, channels)
+        # the difference of two long sums needs float64; once taken, the inputs' own precision does
+        tau = (clock[query] - clock[start:stop]).astype(np.result_type(delta, A))
+        row[start:stop] = contract(np.exp(tau[..., None] * A), C[query] * B[start:stop])
     return row * delta[: query + 1]
 
 
@@ -58,10 +55,9 @@ def attention_rows(
     if wrong:
         raise InputError(f"attention row {wrong[0]}: the sequence has tokens 0 to {tokens - 1}")
     clock = np.cumsum(delta, axis=0, dtype=np.float64)
-    a = np.asarray(A, np.float64)
     rows = np.zeros((len(queries), tokens, delta.shape[1]))
     for i, query in enumerate(queries):
-        rows[i, : query + 1] = _row(clock, delta, a, B, C, query, block)
+        rows[i, : query + 1] = _row(clock, delta, A, B, C, query, block)
     return rows
 
 
@@ -77,10 +73,9 @@ def attention_mean(
     """
     tokens = len(delta)
     clock = np.cumsum(delta, axis=0, dtype=np.float64)
-    a = np.asarray(A, np.float64)
     mean, mean_abs = np.zeros((tokens, tokens)), np.zeros((tokens, tokens))
     for query in range(tokens):
-        row = _row(clock, delta, a, B, C, query, block)
+        row = _row(clock, delta, A, B, C, query, block)
         mean[query, : query + 1] = row.mean(axis=1)
         mean_abs[query, : query + 1] = np.abs(row).mean(axis=1)
     return mean, mean_abs

@@ -2,13 +2,13 @@
 
 A predictor p and an outcome g are given per sequence, layer and token. Per layer k the concordance is
 c_k = P(sign p = sign g), its chance value chance_k = P(p>0) P(g>0) + P(p<=0) P(g<=0), and the majority baseline
-max(P(g>0), P(g<=0)). Over layers the stratified kappa is sum_k (c_k - chance_k) / sum_k (1 - chance_k): high raw agreement
-that is only common margins gives kappa 0.
+max(P(g>0), P(g<=0)). Over layers the stratified kappa is sum_k (c_k - chance_k) / sum_k (1 - chance_k): high raw
+agreement that is only common margins gives kappa 0.
 
-Intervals: bootstrap of whole sequences (tokens of one text are not independent). Null: the sequences of the predictor are
-permuted against those of the outcome at equal layer and position, which keeps every margin and every effect of position.
-Evidence needs both: above the majority baseline, and above the null. With fewer than five sequences no permutation test
-can reach 2.5 %, so nothing is evidence.
+Intervals: bootstrap of whole sequences (tokens of one text are not independent). Null: the sequences of the predictor
+are permuted against those of the outcome at equal layer and position, which keeps every margin and every effect of
+position. Evidence needs both: above the majority baseline, and above the null, each with the lower end of its interval.
+With fewer than five sequences no permutation test can reach 2.5 %, so nothing is evidence.
 
 Signs: positive or not (zero counts as not positive).
 """
@@ -43,7 +43,11 @@ def bootstrap_counts(sequences: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def permutations(sequences: int, most: int, seed: int) -> np.ndarray:
-    """All permutations of the sequences where there are at most `most`, else `most` random ones: (permutation, sequence)."""
+    """All permutations of the sequences where there are at most `most`, else `most` random ones.
+
+    Returns:
+        (permutation, sequence) integers.
+    """
     if math.factorial(min(sequences, 20)) <= most:
         return np.array(list(itertools.permutations(range(sequences))))
     rng = np.random.default_rng([seed, 2])
@@ -115,8 +119,8 @@ def concordance(
     """Compare the sign of a predictor with the sign of an outcome (the module's definitions).
 
     Args:
-        predictor, outcome: (sequence, layer, token). Positions at which the predictor is NaN for some sequence and layer
-            (a lag that does not exist yet) are left out everywhere.
+        predictor, outcome: (sequence, layer, token). Positions at which the predictor is NaN for some sequence and
+            layer (a lag that does not exist yet) are left out everywhere.
         seed, resamples, most_permutations, level: of the bootstrap and of the permutation null.
 
     Raises:
@@ -125,7 +129,8 @@ def concordance(
     predictor, outcome = np.asarray(predictor, np.float64), np.asarray(outcome, np.float64)
     if predictor.shape != outcome.shape or predictor.ndim != 3:
         raise InputError(
-            f"predictor and outcome must be (sequence, layer, token) of one shape, not {predictor.shape} and {outcome.shape}"
+            "predictor and outcome must be (sequence, layer, token) of one shape, "
+            f"not {predictor.shape} and {outcome.shape}"
         )
     if not np.isfinite(outcome).all():
         raise InputError("the outcome of a concordance has values that are not finite")

@@ -3,11 +3,11 @@
 One block is r' = r + dr, dr = W_out (gate * y) + bias with y = C h + D u. With v = gate * (W_out^T r)/|r|^2,
 
     g = <r, dr>/|r|^2 = g_skip + g_self + g_hist + g_bias          (an identity, exact)
-    g_skip = <v, D u>    g_self = q(u) A_Delta, A_Delta = <v, Delta u>    g_hist = <v, C h^->    g_bias = <r, bias>/|r|^2
+    g_skip = <v, D u>   g_self = q(u) A_Delta, A_Delta = <v, Delta u>   g_hist = <v, C h^->   g_bias = <r, bias>/|r|^2
 
-where h^- is the state carried from the past, already decayed. q(u) enters through g_self alone, times A_Delta, whose sign
-depends on token, layer and model: no statement on the sign of q alone can fix the sign of g. |r'|^2 = |r|^2 (1 + 2 g + e^2)
-with e = |dr|/|r|.
+where h^- is the state carried from the past, already decayed. q(u) enters through g_self alone, times A_Delta, whose
+sign depends on token, layer and model: no statement on the sign of q alone can fix the sign of g. The norm follows
+|r'|^2 = |r|^2 (1 + 2 g + e^2) with e = |dr|/|r|.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def motion(residual: np.ndarray, update: np.ndarray) -> tuple[np.ndarray, np.nda
 
 @dataclass(frozen=True)
 class RadialSplit:
-    """The terms of g, each (token,) float64, and A_Delta = <v, Delta u> (mean over groups is not taken: g_self is exact)."""
+    """The terms of g, each (token,) float64, and A_Delta = <v, Delta u> over all groups (g_self is exact by group)."""
 
     skip: np.ndarray
     self_: np.ndarray
@@ -137,10 +137,10 @@ def cosine_matrix(x: np.ndarray) -> np.ndarray:
 class Clustering:
     """Streaming directions of one sequence's tokens at one depth.
 
-    Holds the sum of all unit vectors, the sum over late tokens (position >= burn_in), and the unit vectors of the anchors;
-    from these follow the mean pairwise cosine, the mean cosine of late tokens to an anchor of their own text, and to the
-    anchor of another text: the control without which growing cosines prove nothing (they may share one direction of the
-    whole corpus).
+    Holds the sum of all unit vectors, the sum over late tokens (position >= burn_in), and the unit vectors of the
+    anchors; from these follow the mean pairwise cosine, the mean cosine of late tokens to an anchor of their own text,
+    and to the anchor of another text: the control without which growing cosines prove nothing (they may all share one
+    direction of the whole corpus).
     """
 
     def __init__(self, width: int, anchors: tuple[int, ...], burn_in: int) -> None:

@@ -1,9 +1,9 @@
 """The input-output matrix M = S_C^T S_B of a selective layer, and what it says about a token.
 
 Vo et al., arXiv 2410.03292: B_t = S_B u_t, C_t = S_C u_t, and in one dimension a token grows where mu = S_C^T S_B > 0.
-In a real layer M has rank N << D, and M_sym = (M + M^T)/2 has N positive and N negative eigenvalues whatever the weights
-(Sylvester: M_sym = G^T J G with G = [S_C; S_B] of full rank and J = [[0, I], [I, 0]]/2), so counting eigenvalue signs
-decides nothing; the sign of q(u) = u^T M u of the token itself does (for a layer without gate, skip and norm).
+In a real layer M has rank N << D, and M_sym = (M + M^T)/2 has N positive and N negative eigenvalues whatever the
+weights (Sylvester: M_sym = G^T J G with G = [S_C; S_B] of full rank and J = [[0, I], [I, 0]]/2), so counting eigenvalue
+signs decides nothing; the sign of q(u) = u^T M u of the token itself does (in a layer without gate, skip and norm).
 
 | code | paper |
 |---|---|
@@ -24,6 +24,7 @@ from ssmtheory.errors import InputError
 
 __all__ = [
     "LagKernel",
+    "contract",
     "critical_depth",
     "input_output_eigenvalues",
     "isotropic_spread",
@@ -143,21 +144,20 @@ def observed_lags(tokens: int, longest: int = 256) -> tuple[int, ...]:
 class LagKernel:
     """Streaming mean over tokens t of kappa_d(m) = sum_n C_tn exp(A_dn (Delta_d,t-m+1 + ... + Delta_dt)) B_t-m,n.
 
-    This is the hidden attention P of arXiv 2403.01590 at lag m, without the factor Delta_{t-m}. When A is one scalar per
-    channel, kappa has the sign of C_t . B_t-m for every lag; with a diagonal A it may change sign.
+    This is the hidden attention P of arXiv 2403.01590 at lag m, without the factor Delta_{t-m}. When A is one scalar
+    per channel, kappa has the sign of C_t . B_t-m for every lag; with a diagonal A it may change sign.
 
-    Lag 1 is taken at every token and returned by `update`; a longer lag at every `stride`-th token (a kernel costs
-    channel * state exponentials a token and lag). Memory: the last max(lags) tokens of Delta and B.
+    Lag 1 is taken at every token and returned by `update`; a longer lag at every `stride`-th token (it costs
+    channel * state exponentials a token). Memory: the last max(lags) tokens of Delta and B.
 
     Args:
         A: (channel, state), or (channel, 1) for a scalar per channel (head); negative.
-        groups: B and C are (token, groups, state); channel c uses group c // (channels / groups).
         lags: rising; the first is 1.
         stride: of the tokens for lags beyond 1.
     """
 
-    def __init__(self, A: np.ndarray, groups: int, lags: Sequence[int], stride: int = 1) -> None:
-        self.A, self.groups, self.lags, self.stride = np.asarray(A), groups, tuple(lags), stride
+    def __init__(self, A: np.ndarray, lags: Sequence[int], stride: int = 1) -> None:
+        self.A, self.lags, self.stride = np.asarray(A), tuple(lags), stride
         if not self.lags or self.lags[0] != 1 or stride < 1:
             raise InputError(f"lags must begin with 1 and stride be positive, not {tuple(lags)} and {stride}")
         channels = self.A.shape[0]
@@ -168,12 +168,14 @@ class LagKernel:
         self._B: np.ndarray | None = None
         self._seen = 0
 
-    def update(self, delta: np.ndarray, B: np.ndarray, C: np.ndarray, decay: np.ndarray | None = None) -> np.ndarray:
+    def update(
+        self, delta: np.ndarray, B: np.ndarray, C: np.ndarray, lag_one: np.ndarray | None = None
+    ) -> np.ndarray:
         """Take the next tokens.
 
         Args:
             delta: (token, channel); B, C: (token, group, state).
-            decay: exp(delta A), (token, channel, state or 1), where the caller has it already.
+            lag_one: the kernel at lag 1, (token, channel), where the caller has it; at the first token it is ignored.
 
         Returns:
             Channel mean of the lag-one kernel at each token, float64; NaN at a sequence's first token.
@@ -187,17 +189,17 @@ class LagKernel:
         first = np.full(tokens, np.nan)
         position = np.arange(self._seen, self._seen + tokens)
         for i, lag in enumerate(self.lags):
-            valid = (position >= lag) if lag == 1 else (position >= lag) & (position % self.stride == 0)
+            valid = (position >= lag) & ((position % self.stride == 0) | (lag == 1))
             here = np.flatnonzero(valid)
             if not len(here):
                 continue
             at = here + past
             tau = clock[at + 1] - clock[at + 1 - lag]
-            if lag == 1 and decay is not None:
-                factor = decay[here]
+            if lag == 1 and lag_one is not None:
+                kernel = lag_one[here]
             else:
-                factor = np.exp(tau.astype(self.A.dtype)[..., None] * self.A)
-            kernel = self._contract(factor, C[here] * all_B[at - lag])
+                factor = np.exp(tau.astype(np.result_type(delta, self.A))[..., None] * self.A)
+                kernel = contract(factor, C[here] * all_B[at - lag])
             self.kappa_sum[i] += kernel.sum(axis=0, dtype=np.float64)
             self.time_sum[i] += tau.sum(axis=0)
             self.count[i] += len(here)
@@ -208,10 +210,25 @@ class LagKernel:
         self._seen += tokens
         return first
 
-    def _contract(self, factor: np.ndarray, product: np.ndarray) -> np.ndarray:
-        """sum_n factor_dn product_n: (token, channel, state or 1) with (token, group, state) -> (token, channel)."""
-        tokens, channels, states = factor.shape
-        if states == 1:
-            product = product.sum(axis=-1, keepdims=True)
-        grouped = factor.reshape(tokens, self.groups, channels // self.groups, states)
-        return np.matmul(grouped, product[..., None])[..., 0].reshape(tokens, channels)
+    def previous(self, B: np.ndarray) -> np.ndarray:
+        """B of the token before each of the next tokens, (token, group, state); 0 before the first of all."""
+        before = np.zeros_like(B[:1]) if self._B is None else self._B[-1:]
+        return np.concatenate([before, B[:-1]])
+
+
+def contract(factor: np.ndarray, product: np.ndarray) -> np.ndarray:
+    """sum_n factor_tcn product_tgn with g the group of channel c.
+
+    Args:
+        factor: (token, channel, state), or (token, channel, 1) for a factor that is equal in all states.
+        product: (token, group, state).
+
+    Returns:
+        (token, channel).
+    """
+    tokens, channels, states = factor.shape
+    groups = product.shape[1]
+    if states == 1:
+        product = product.sum(axis=-1, keepdims=True)
+    grouped = factor.reshape(tokens, groups, channels // groups, states)
+    return np.matmul(grouped, product[..., None])[..., 0].reshape(tokens, channels)

@@ -1,10 +1,10 @@
 """Memory along the sequence: Lyapunov exponents, horizon, effective receptive field.
 
-The recurrent Jacobian of a stack of selective layers, of all states with respect to all states one token before, is block
-lower triangular over layers, its state blocks are exactly diagonal, diag(exp(Delta_t A)), and the convolutions' shift
-registers are nilpotent. The Lyapunov spectrum along a given sequence is therefore the union, over layers, channels and
-states, of A_dn mean_t Delta_dt (and -infinity for the registers): no QR iteration is needed. It does not hold for hybrids
-with attention, nor for a model that generates its own input.
+The recurrent Jacobian of a stack of selective layers, of all states with respect to all states one token before, is
+block lower triangular over layers, its state blocks are exactly diagonal, diag(exp(Delta_t A)), and the convolutions'
+shift registers are nilpotent. The Lyapunov spectrum along a given sequence is therefore the union, over layers,
+channels and states, of A_dn mean_t Delta_dt (and -infinity for the registers): no QR iteration is needed. It does not
+hold for hybrids with attention, nor for a model that generates its own input.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 |---|---|
 | `LogHistogram` | counts of positive values per channel in log-linear bins, and from them quantiles of known error |
 | `DecayHistogram` | counts of exp(Delta A) over tokens, channels and states |
-| `LayerStatistics` | all of one layer: histograms, kappa, receptive field, own scan with the norm of its state |
+| `LayerStatistics` | all of one layer: histograms, kappa, receptive field, its own scan and the norm of its state |
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmtheory.dynamics.input_output import LagKernel, token_q
+from ssmtheory.dynamics.input_output import LagKernel, contract, token_q
 from ssmtheory.dynamics.lyapunov import ReceptiveField
 from ssmtheory.errors import InputError
-from ssmtheory.scan import selective_scan
+from ssmtheory.scan import linear_recurrence
 
 __all__ = ["ChunkResult", "DecayHistogram", "LayerStatistics", "LogHistogram", "position_bins"]
 
@@ -33,9 +33,10 @@ _OFFSET = (127 + _LOWEST) << _MANTISSA_BITS
 class LogHistogram:
     """Histogram of positive numbers for each channel, 16 bins an octave from 2^-24 to 2^8.
 
-    A bin is at most 1/16 of its lower edge wide, so its midpoint is within `RELATIVE_ERROR` = 1/32 of every value in it:
-    that is the error of a quantile against the order statistic. Values outside the range are counted in the first or last
-    bin, and quantiles are kept within the exact minimum and maximum, which are tracked; only there the bound is lost.
+    A bin is at most 1/16 of its lower edge wide, so its midpoint is within `RELATIVE_ERROR` = 1/32 of every value in
+    it: that is the error of a quantile against the order statistic. Values outside the range are counted in the first
+    or last bin, and quantiles are kept within the exact minimum and maximum, which are tracked; only there the bound is
+    lost.
 
     >>> h = LogHistogram(1)
     >>> h.update(np.array([[0.5], [1.0], [2.0]]))
@@ -129,20 +130,23 @@ class ChunkResult:
     """Per-token results of one chunk of one layer.
 
     q: (token, group) float64. kappa: lag-one kernel, mean over channels; NaN at the first token.
-    delta: mean step. state_rms: over channels and states. hist: C h^- (token, channel), h^- the decayed state before the
-    token's own write. last_state: (channel, state).
+    delta: mean step. state_rms: over channels and states.
+    own: the token's own write, Delta u (C . B), (token, channel). y: C h of our own scan, (token, channel).
     """
 
     q: np.ndarray
     kappa: np.ndarray
     delta: np.ndarray
     state_rms: np.ndarray
-    hist: np.ndarray
-    last_state: np.ndarray
+    own: np.ndarray
+    y: np.ndarray
 
 
 class LayerStatistics:
-    """Everything that is summed over the tokens of one sequence in one layer.
+    """Everything that is summed over the tokens of one sequence in one layer, with the state carried along.
+
+    The state is recomputed here, block by block from the decays that the histogram and kappa need anyway (in the dtype
+    of the inputs, with the recurrence in float64), so that y can be compared with what the model computed.
 
     Args:
         A: (channel, state), or (head,) for Mamba-2. Where it is per head, so are delta, kappa, horizon and the field.
@@ -152,71 +156,62 @@ class LayerStatistics:
     """
 
     def __init__(
-        self, A: np.ndarray, groups: int, states: int, lags: Sequence[int], stride: int, block: int = 32
+        self, A: np.ndarray, groups: int, states: int, lags: Sequence[int], stride: int = 1, block: int = 32
     ) -> None:
-        self._scan_A = np.asarray(A)
-        self.A = self._scan_A[:, None] if self._scan_A.ndim == 1 else self._scan_A
+        A = np.asarray(A)
+        self.A = A[:, None] if A.ndim == 1 else A
         heads = self.A.shape[0]
         self.groups, self.states, self.block = groups, states, block
         self.delta_histogram = LogHistogram(heads)
         self.decay_histogram = DecayHistogram()
-        self.kernel = LagKernel(self.A, groups, lags, stride)
+        self.kernel = LagKernel(self.A, lags, stride)
         self.field = ReceptiveField(self.A, groups, states, block)
         self.delta_sum = np.zeros(heads)
         self.tokens = 0
+        self.state: np.ndarray | None = None
 
-    def update(
-        self, u: np.ndarray, delta: np.ndarray, B: np.ndarray, C: np.ndarray, state: np.ndarray | None
-    ) -> ChunkResult:
-        """Take the next tokens.
-
-        Args:
-            u: (token, channel); delta: (token, channel or head); B, C: (token, group, state).
-            state: carried state (channel, state), None at the start.
-        """
+    def update(self, u: np.ndarray, delta: np.ndarray, B: np.ndarray, C: np.ndarray) -> ChunkResult:
+        """Take the next tokens: u (token, channel), delta (token, channel or head), B and C (token, group, state)."""
         tokens, channels = u.shape
-        multiplicity = channels // self.A.shape[0] * (self.states // self.A.shape[1])
-        kappa = np.empty(tokens)
+        heads = self.A.shape[0]
+        repeat = channels // heads
+        multiplicity = repeat * (self.states // self.A.shape[1])
+        write = np.repeat(delta, repeat, axis=1) * u
+        lag_one, y = np.empty_like(delta), np.empty_like(u)
+        mean_square = np.empty(tokens)
+        product = C * self.kernel.previous(B)
         for start in range(0, tokens, self.block):
             part = slice(start, start + self.block)
             decay = np.exp(delta[part][..., None] * self.A)
             self.decay_histogram.update(decay, multiplicity)
-            kappa[part] = self.kernel.update(delta[part], B[part], C[part], decay)
+            lag_one[part] = contract(decay, product[part])
+            states = self._states(decay, write[part], B[part])
+            y[part] = contract(states, C[part])
+            flat = states.reshape(len(states), -1)
+            mean_square[part] = np.einsum("ti,ti->t", flat, flat) / flat.shape[1]
+        kappa = self.kernel.update(delta, B, C, lag_one)
         self.delta_histogram.update(delta)
         self.delta_sum += delta.sum(axis=0, dtype=np.float64)
         self.field.update(delta, B)
         self.tokens += tokens
-        y, mean_square, last = self._scan(u, delta, B, C, state)
         q = token_q(B, C)
-        spread = np.repeat(delta, channels // delta.shape[1], axis=1)
-        own = (spread * u).reshape(tokens, self.groups, -1) * q[..., None]
+        own = write.reshape(tokens, self.groups, -1) * q[..., None]
         return ChunkResult(
             q=q,
             kappa=kappa,
             delta=delta.mean(axis=1, dtype=np.float64),
             state_rms=np.sqrt(mean_square),
-            hist=y - own.reshape(tokens, channels),
-            last_state=last,
+            own=own.reshape(tokens, channels),
+            y=y,
         )
 
-    def _scan(
-        self, u: np.ndarray, delta: np.ndarray, B: np.ndarray, C: np.ndarray, state: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """y = C h (no skip), mean of h^2 over channels and states per token, last state; states are streamed."""
-        mean_square = np.empty(len(u))
-
-        def measure(states: np.ndarray, start: int) -> None:
-            flat = states[0].reshape(states.shape[1], -1)
-            mean_square[start : start + len(flat)] = np.einsum("ti,ti->t", flat, flat) / flat.shape[1]
-
-        y, last = selective_scan(
-            u[None],
-            delta[None],
-            self._scan_A,
-            B[None],
-            C[None],
-            initial_state=None if state is None else state[None],
-            return_last_state=True,
-            reduce=measure,
+    def _states(self, decay: np.ndarray, write: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """States after each token of a block, (token, channel, state); carries the last one."""
+        tokens, channels = write.shape
+        heads = self.A.shape[0]
+        grouped = write.reshape(tokens, self.groups, -1)[..., None] * B[:, :, None, :]
+        inputs = grouped.reshape(tokens, heads, channels // heads, self.states)
+        states, self.state = linear_recurrence(
+            decay[:, :, None, :], inputs, axis=0, initial_state=self.state, return_last_state=True
         )
-        return y[0], mean_square, last[0]
+        return states.reshape(tokens, channels, self.states)

@@ -3,23 +3,25 @@
 | name in the dataset | meaning |
 |---|---|
 | delta, decay | the step Delta_d(x_t) after bias and softplus, and exp(Delta A) per token, channel and state |
-| q | q(u) = u^T S_C^T S_B u = C_t . B_t (mu of arXiv 2410.03292 in one dimension, its input-output matrix in many) |
+| q | q(u) = u^T S_C^T S_B u = C_t . B_t (arXiv 2410.03292: mu in one dimension, the input-output matrix in many) |
 | radial_rate | g = <r, dr>/|r|^2, r the residual stream before a layer and dr the layer's update |
-| g_skip, g_self, g_hist, g_bias | exact split of g: <v, D u>, q A_Delta, <v, C h^->, out_proj's bias; v = gate (W_out^T r)/|r|^2 |
+| g_skip, g_self, g_hist, g_bias | exact split of g: <v, D u>, q A_Delta, <v, C h^->, bias of out_proj |
 | kappa | C_t . exp(A_d (Delta_t-m+1 + ... + Delta_t)) B_t-m: mu exp(-a tau) where A is one number per channel |
 
-Families: for Mamba-1 q is the quadratic form above. Falcon-Mamba normalises B and C without weights, which rescales q and
-keeps its sign; its eigenvalues are those of the unnormalised S_B and S_C. In Mamba-2, B and C come from a convolution of
-the residual stream: q = C_t . B_t is then the kernel of a token with itself (the mean over groups), the eigenvalues belong
-to W_B W_C^T in the space of the normed residual, and what is per channel elsewhere (Delta, kappa, horizon) is per head.
+The split and v are defined in `ssmtheory.dynamics.depth`.
 
-Every sequence of the text is a task of its own. A task runs chunk by chunk through all layers and keeps sums, histograms
-and per-token scalars only: nothing of size (token, channel, state) exists.
+Families: for Mamba-1 q is the quadratic form above. Falcon-Mamba normalises B and C without weights, which rescales q
+and keeps its sign; its eigenvalues are those of the unnormalised S_B and S_C. In Mamba-2, B and C come from a
+convolution of the residual stream: q = C_t . B_t is then the kernel of a token with itself (the mean over groups), the
+eigenvalues belong to W_B W_C^T in the space of the normed residual (before the convolution), and what is per channel
+elsewhere (Delta, kappa, horizon) is per head.
+
+Every sequence of the text is a task of its own. A task runs chunk by chunk through all layers and keeps sums,
+histograms and per-token scalars only: nothing of size (token, channel, state) exists.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -130,6 +132,7 @@ SCHEMA = DatasetSchema(
             "coherent_share": _f(("layer",), "1", "2 g/(2 g + step^2), of the means over tokens"),
             "kappa_sign_change": _f(("layer",), "1", "fraction of channels whose kappa changes sign over the lags"),
             "split_residual": _f(("layer",), "1", "largest |g - sum of its parts| over the largest |part|"),
+            "scan_residual": _f(("layer",), "1", "largest difference of our scan and the model's over the largest |y|"),
             "state_rms_by_position": _f(("layer", "position_bin"), "1", "root mean square of the state by position"),
             "position_lower": Variable(("position_bin",), "int64", "token", "first position of the bin"),
             "position_upper": Variable(("position_bin",), "int64", "token", "first position after the bin"),
@@ -196,7 +199,7 @@ class Config:
     """
 
     model: str = field(
-        default="shakespeare-1m", metadata=_help("embedded model, a folder with config.json and weights, or hf:ORG/NAME")
+        default="shakespeare-1m", metadata=_help("embedded model, folder with config.json and weights, or hf:ORG/NAME")
     )
     text: str = field(default="", metadata=_help("UTF-8 text file, '-' for stdin; empty: held-out embedded text"))
     token_ids: str = field(default="", metadata=_help("FILE.npy with a vector of token ids, in place of a text"))
@@ -206,9 +209,10 @@ class Config:
     dtype: str = field(default="float32", metadata=_help("float32 or float64"))
     backend: str = field(default="auto", metadata=_help("of the model's scan: auto, numpy, torch, jax or c"))
     device: str = field(default="cpu", metadata=_help("cpu, or a device of the backend such as cuda"))
+    check: bool = field(default=True, metadata=_help("compare the loaded model with transformers, or with itself"))
     seed: int = field(default=0, metadata=_help("of the bootstrap and of the permutations"))
     attention_rows: str = field(
-        default="", metadata=_help("query tokens whose hidden-attention rows to store for the first sequence, as 63,511")
+        default="", metadata=_help("query tokens whose hidden-attention rows to store (first sequence), as 63,511")
     )
 
     def __post_init__(self) -> None:
@@ -237,12 +241,12 @@ def _indices(option: str, text: str, limit: int, what: str) -> tuple[int, ...]:
 # ---------------------------------------------------------------------- plan
 @dataclass(frozen=True)
 class _Source:
-    """A text as token ids. token_bytes: bytes of each token, or None where the text is not known."""
+    """A text as token ids; `is_text` is False where only the ids are known."""
 
     name: str
     sha256: str
     tokens: np.ndarray
-    token_bytes: np.ndarray | None
+    is_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -290,12 +294,19 @@ def plan(config: Config) -> base.Plan:
             raise ConfigError(f"--{name} {value}: must be an integer >= {least}")
     if config.dtype not in ("float32", "float64"):
         raise ConfigError(f"--dtype {config.dtype}: must be float32 or float64")
-    model = mamba.load(config.model, dtype=config.dtype, backend=config.backend, device=config.device)
+    model = mamba.load(
+        config.model, dtype=config.dtype, backend=config.backend, device=config.device, check=config.check
+    )
+    if not isinstance(model, mamba.MambaLM):
+        raise InputError(
+            f"{model.name} is a hybrid with other layers than Mamba's, through which this experiment cannot follow a "
+            "token; its Mamba mixers can be taken one by one: ssmtheory.mamba.load and ssmtheory.dynamics"
+        )
     return plan_model(model, config)
 
 
 def plan_model(model: Any, config: Config) -> base.Plan:
-    """Plan for a model that is already loaded (`config.model`, dtype, backend and device are then the model's)."""
+    """Plan for a `MambaLM` that is already loaded: model, dtype, backend and device are then its own."""
     layers = _indices("layers", config.layers, model.config.n_layer, f"{model.name} has layers") or tuple(
         range(model.config.n_layer)
     )
@@ -318,9 +329,9 @@ def plan_model(model: Any, config: Config) -> base.Plan:
         "tokens": config.tokens,
         "sequences": config.sequences,
         "attention_rows": list(rows),
-        "dtype": config.dtype,
-        "backend": str(getattr(model, "backend", config.backend)),
-        "device": config.device,
+        "dtype": model.dtype,
+        "backend": str(model.backend),
+        "device": model.device,
         "seed": config.seed,
     }
     sizes = _sizes(context)
@@ -337,6 +348,7 @@ def plan_model(model: Any, config: Config) -> base.Plan:
         describe={
             "model": f"{model.name}  {model.config.parameters:,} parameters, {model.config.n_layer} layers, "
             f"sha256 {model.sha256[:12]}",
+            "check": model.check.summary if getattr(model, "check", None) else "not checked",
             "text": ", ".join(f"{s.name} ({len(s.tokens):,} tokens)" for s in sources),
             "tasks": f"{config.sequences} sequences x {len(layers)} layers x {config.tokens} tokens",
         },
@@ -380,17 +392,7 @@ def _from_text(model: Any, name: str, data: bytes) -> _Source:
             f"text {name} is not UTF-8 (byte 0x{data[error.start]:02x} at position {error.start:,}): convert it first, "
             "for example with iconv -t UTF-8"
         ) from error
-    tokens, token_bytes = _encode(model, text, data)
-    return _Source(name, hashlib.sha256(data).hexdigest(), tokens, token_bytes)
-
-
-def _encode(model: Any, text: str, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-    """Token ids of a text, and how many bytes each stands for."""
-    ids = np.asarray(model.tokenizer.encode(text), np.int64)
-    if getattr(model.tokenizer, "name", "") == "bytes":
-        return ids, np.ones(len(ids), np.int64)
-    sizes = getattr(model.tokenizer, "token_bytes", None)
-    return ids, None if sizes is None else np.asarray(sizes(text), np.int64)
+    return _Source(name, hashlib.sha256(data).hexdigest(), np.asarray(model.tokenizer.encode(text), np.int64))
 
 
 def _from_ids(path: str, vocab_size: int) -> _Source:
@@ -405,10 +407,11 @@ def _from_ids(path: str, vocab_size: int) -> _Source:
     wrong = np.flatnonzero((ids < 0) | (ids >= vocab_size))
     if len(wrong):
         raise InputError(
-            f"--token-ids {path}: id {ids[wrong[0]]} at position {wrong[0]} is outside the vocabulary, 0 to {vocab_size - 1}"
+            f"--token-ids {path}: id {ids[wrong[0]]} at position {wrong[0]} is outside the vocabulary, "
+            f"0 to {vocab_size - 1}"
         )
     tokens = ids.astype(np.int64)
-    return _Source(Path(path).name, hashlib.sha256(tokens.astype("<i8").tobytes()).hexdigest(), tokens, None)
+    return _Source(Path(path).name, hashlib.sha256(tokens.astype("<i8").tobytes()).hexdigest(), tokens, is_text=False)
 
 
 def _windows(sources: list[_Source], config: Config) -> list[_Window]:
@@ -470,8 +473,8 @@ def _gate(c: Any, weight: Callable[[str], np.ndarray], y: np.ndarray, z: np.ndar
     shape = (len(y), c.n_groups, -1)
     normed = y.astype(np.float64) if c.norm_before_gate else y * gate
     square = np.mean(normed.reshape(shape) ** 2, axis=-1, keepdims=True)
-    factor = np.broadcast_to(1.0 / np.sqrt(square + c.norm_eps), shape[:2] + (y.shape[1] // c.n_groups,))
-    return gate * factor.reshape(y.shape) * weight("norm.weight")
+    factor = np.repeat(1.0 / np.sqrt(square[..., 0] + c.norm_eps), y.shape[1] // c.n_groups, axis=1)
+    return gate * factor * weight("norm.weight")
 
 
 class _Layer:
@@ -492,8 +495,8 @@ class _Layer:
         self.statistics = streaming.LayerStatistics(A, c.n_groups, c.d_state, context.lags, stride)
         self.skip = np.repeat(weight("D"), c.d_inner // len(weight("D")))
         self.tokens: dict[str, list[np.ndarray]] = {name: [] for name in _TOKEN_NAMES}
-        self.residual_of_split = 0.0
-        self.largest_part = 0.0
+        # largest magnitudes met: of g minus its parts, of the parts, of our scan minus the model's, of the model's
+        self.largest = dict.fromkeys(("split_residual", "part", "scan_residual", "y"), 0.0)
 
     def update(self, s: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Take one chunk's signals; returns delta, B and C as (token, head) and (token, group, state)."""
@@ -502,16 +505,21 @@ class _Layer:
             _numpy(x)[0] for x in (s.residual, s.update, s.u, s.z, s.y, s.delta, s.B, s.C)
         )
         B, C = (x.reshape(len(u), c.n_groups, c.d_state) for x in (B, C))
-        state = None if s.initial_state is None else _numpy(s.initial_state)[0]
-        found = self.statistics.update(u, delta, B, C, state)
+        found = self.statistics.update(u, delta, B, C)
+        without_skip = y - self.skip * u
         _, g, step, angle = depth.motion(residual, update)
         gate = _gate(c, self.weight, y, z)
         split = depth.radial_split(
-            residual, gate, self.out_weight, u, delta, found.q, found.hist, self.skip, self.bias
+            residual, gate, self.out_weight, u, delta, found.q, without_skip - found.own, self.skip, self.bias
         )
         parts = np.stack([split.skip, split.self_, split.hist, split.bias])
-        self.residual_of_split = max(self.residual_of_split, float(np.abs(g - parts.sum(axis=0)).max()))
-        self.largest_part = max(self.largest_part, float(np.abs(parts).max()))
+        for name, difference in {
+            "split_residual": g - parts.sum(axis=0),
+            "part": parts,
+            "scan_residual": without_skip - found.y,
+            "y": y,
+        }.items():
+            self.largest[name] = max(self.largest[name], float(np.abs(difference).max()))
         values = {
             "radial_rate": g, "step_size": step, "angular_speed": angle, "q": found.q.mean(axis=1),
             "kappa": found.kappa, "delta": found.delta, "A_Delta": split.A_Delta, "g_skip": split.skip,
@@ -593,13 +601,11 @@ def run_task(plan: base.Plan, key: str) -> dict[str, np.ndarray]:
     for name in _TOKEN_NAMES:
         stacked = np.stack([np.concatenate(layer.tokens[name]) for layer in layers.values()])
         parts[f"tokens/{name}"] = stacked.astype(np.float32)
-    known = window.source.token_bytes
-    n_bytes = 0 if known is None else int(known[window.start + 1 : window.start + context.tokens].sum())
-    parts["text/n_bytes"] = np.array(n_bytes)
+    parts["text/n_bytes"] = np.array(_bytes_of(model, ids[1:]) if window.source.is_text else 0)
     parts["text/bits"] = np.array(np.nansum(bits))
     parts |= _sums([layer.statistics for layer in layers.values()], context.tokens)
-    parts["sums/split_residual"] = np.array([layer.residual_of_split for layer in layers.values()])
-    parts["sums/largest_part"] = np.array([layer.largest_part for layer in layers.values()])
+    for name in ("split_residual", "part", "scan_residual", "y"):
+        parts[f"largest/{name}"] = np.array([layer.largest[name] for layer in layers.values()])
     parts["clustering/mean_cosine"] = np.array([one.mean_cosine for one in clustering])
     parts["clustering/late_mean"] = np.stack([one.late_mean for one in clustering])
     parts["clustering/anchor"] = np.stack([one.anchor for one in clustering])
@@ -607,6 +613,11 @@ def run_task(plan: base.Plan, key: str) -> dict[str, np.ndarray]:
         parts["clustering/cosine"] = np.stack([depth.cosine_matrix(x) for x in directions]).astype(np.float32)
         parts |= _attention(context, layers, kept)
     return parts
+
+
+def _bytes_of(model: Any, ids: np.ndarray) -> int:
+    """Bytes of the text that the ids decode to."""
+    return len(ids) if model.tokenizer.name == "bytes" else len(model.tokenizer.decode(ids).encode("utf-8"))
 
 
 def _shown(tokens: int) -> np.ndarray:
@@ -627,7 +638,7 @@ def _loss_bits(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def _sums(statistics: list[streaming.LayerStatistics], tokens: int) -> dict[str, np.ndarray]:
     narrow = np.uint16 if tokens < 1 << 16 else np.uint32
-    stack = {
+    stack: dict[str, list[np.ndarray]] = {
         "delta_counts": [s.delta_histogram.counts.astype(narrow) for s in statistics],
         "delta_smallest": [s.delta_histogram.smallest for s in statistics],
         "delta_largest": [s.delta_histogram.largest for s in statistics],
@@ -808,8 +819,10 @@ def _layer_group(
     mean_g, mean_square = g.mean(axis=(0, 2)), (step**2).mean(axis=(0, 2))
     lower, upper = streaming.position_bins(context.tokens)
     square = (tokens["state_rms"].astype(np.float64) ** 2).mean(axis=0)
-    largest = np.max([part["sums/largest_part"] for part in ordered], axis=0)
-    residual = np.max([part["sums/split_residual"] for part in ordered], axis=0)
+    largest = {
+        name: np.max([part[f"largest/{name}"] for part in ordered], axis=0)
+        for name in ("split_residual", "part", "scan_residual", "y")
+    }
     tiny = 1e-12 * np.abs(symmetric).max(axis=1)
     return {
         "eig_input_output": eig,
@@ -829,7 +842,8 @@ def _layer_group(
         "chi": decidable.mean(axis=(0, 2)),
         "share": np.stack([depth.shares(parts[:, :, k]) for k in range(len(here))]),
         "coherent_share": 2 * mean_g / (2 * mean_g + mean_square),
-        "split_residual": residual / np.where(largest > 0, largest, 1.0),
+        "split_residual": largest["split_residual"] / np.maximum(largest["part"], 1e-300),
+        "scan_residual": largest["scan_residual"] / np.maximum(largest["y"], 1e-300),
         "state_rms_by_position": np.stack(
             [np.sqrt(square[:, a:b].mean(axis=1)) for a, b in zip(lower, upper, strict=True)], axis=1
         ),
@@ -884,7 +898,7 @@ def _clustering_group(ordered: list[Any], counts: np.ndarray) -> dict[str, Any]:
 # ---------------------------------------------------------------------- in words
 def verdict(tree: xr.DataTree) -> list[str]:
     """What was measured, with intervals, and where the theory's assumptions do not hold; from the dataset alone."""
-    layers, tests, tokens = tree["layers"], tree["concordance"], tree["tokens"]
+    layers, tests, tokens = (_group(tree, name) for name in ("layers", "concordance", "tokens"))
     n_layer = layers.sizes["layer"]
     n_model = tokens.sizes["depth"] - 1
     sequences, length = tokens.sizes["sequence"], tokens.sizes["token"]
@@ -900,7 +914,7 @@ def verdict(tree: xr.DataTree) -> list[str]:
     q = layers["q_positive_fraction"].values
     out.append(
         "The theory's criterion, applied to tokens, is the sign of q(u) = u^T S_C^T S_B u: positive diverges, negative "
-        f"converges. q > 0 for {q.min():.0%} to {q.max():.0%} of a layer's tokens, so that it predicts: {_count(predicted)}."
+        f"converges. q > 0 for {q.min():.0%} to {q.max():.0%} of a layer's tokens, so it predicts: {_count(predicted)}."
     )
     decided = (observed != 0) & (predicted != 0)
     if decided.any():
@@ -929,13 +943,17 @@ def verdict(tree: xr.DataTree) -> list[str]:
     return out
 
 
+def _group(tree: xr.DataTree, name: str) -> xr.Dataset:
+    return tree.children[name].to_dataset()
+
+
 def _count(codes: np.ndarray) -> str:
     shown = [f"{int((codes == code).sum())} {SCENARIOS[code]}" for code in (1, -1, 0) if (codes == code).any()]
     return ", ".join(shown)
 
 
 def _loss_sentences(tree: xr.DataTree) -> list[str]:
-    text = tree["text"]
+    text = _group(tree, "text")
     sources, per_byte, per_token = (text[n].values for n in ("source", "bits_per_byte", "bits_per_token"))
     lines = []
     for source in dict.fromkeys(str(s) for s in sources):
@@ -955,8 +973,8 @@ def _sign_sentence(tests: Any, sequences: int) -> str:
     raw, baseline = float(at["pooled_concordance"]), float(tests["pooled_baseline"])
     layers = int(at["evidence"].sum())
     text = (
-        f"Sign of q against sign of g, token by token: they agree in {raw:.1%}, always naming a layer's majority sign in "
-        f"{baseline:.1%}; kappa {kappa:+.3f}"
+        f"Sign of q against sign of g, token by token: they agree in {raw:.1%}, always naming a layer's majority sign "
+        f"is right in {baseline:.1%}; kappa {kappa:+.3f}"
     )
     if sequences > 1:
         text += f" [{low:+.3f}, {high:+.3f}], permuted sequences [{null_low:+.3f}, {null_high:+.3f}]"
@@ -967,21 +985,22 @@ def _sign_sentence(tests: Any, sequences: int) -> str:
 
 
 def _clustering_sentence(tree: xr.DataTree) -> str:
-    c = tree["clustering"]
+    c = _group(tree, "clustering")
     mean = c["mean_cosine"].values
-    excess, low, high = (float(c[n].values[-1, 0]) for n in ("anchor_excess", "anchor_excess_low", "anchor_excess_high"))
+    names = ("anchor_excess", "anchor_excess_low", "anchor_excess_high")
+    excess, low, high = (float(c[name].values[-1, 0]) for name in names)
     text = f"Mean cosine of two tokens goes from {mean[0]:.2f} to {mean[-1]:.2f} through depth; "
     if not np.isfinite(low):
         return text + "one sequence alone has no control for attraction to the first token."
     found = "attracted to it" if low > 0 else "repelled by it" if high < 0 else "no attraction"
     return (
-        f"{text}beyond what late tokens share with other texts' first token, their cosine to their own is {excess:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}]: {found}."
+        f"{text}beyond what late tokens share with other texts' first token, their cosine to their own is "
+        f"{excess:+.3f} [{low:+.3f}, {high:+.3f}]: {found}."
     )
 
 
 def _assumption_sentences(tree: xr.DataTree, n_layer: int, n_model: int) -> list[str]:
-    layers, channels = tree["layers"], tree["channels"]
+    layers, channels, tokens = (_group(tree, name) for name in ("layers", "channels", "tokens"))
     rates = -channels["lyapunov"].values.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.nanmedian(rates.max(axis=-1) / rates.min(axis=-1))
@@ -993,11 +1012,11 @@ def _assumption_sentences(tree: xr.DataTree, n_layer: int, n_model: int) -> list
     negative = sorted({int(n) for n in (symmetric < 0).sum(axis=1)})
     t_c = layers["t_c"].values
     q = layers["q_positive_fraction"].values
-    step = float(np.median(tree["tokens"]["step_size"].values))
+    step = float(np.median(tokens["step_size"].values))
     scalar = (
         "A is one number per head, as the theory assumes"
         if spread < 1 + 1e-6
-        else f"A is not scalar: within a channel its fastest state decays {spread:.3g} times as fast as its slowest (median)"
+        else f"A is not scalar: within a channel the fastest state decays {spread:.3g} times as fast as the slowest"
     )
     return [
         "Where the theory's assumptions do not hold:",
@@ -1005,15 +1024,15 @@ def _assumption_sentences(tree: xr.DataTree, n_layer: int, n_model: int) -> list
         f"- Delta has a bias: its median is {delta:.3g}, where the theory without bias has ln 2 = 0.69 at the origin.",
         f"- The paper's count of eigenvalue signs is void: M_sym has {_span(positive)} positive and {_span(negative)} "
         "negative eigenvalues in every layer, whatever was learned (inertia).",
-        "- A gate, the skip D u, out_proj and a norm before the layer stand between q and the residual stream (see chi above).",
+        "- A gate, the skip D u, out_proj and a norm before the layer stand between q and the residual stream.",
         f"- Layers differ: the fraction of q > 0 spans {q.min():.2f} to {q.max():.2f}; the median step |dr|/|r| is "
         f"{step:.2g}, so depth is no continuous time.",
         f"- Depth is finite: t_c = 1/(2 |q| Delta) has median {np.median(t_c):.3g} (by layer {t_c.min():.3g} to "
         f"{t_c.max():.3g}) against {n_model} layers"
         + (f" ({n_layer} of them analysed)" if n_layer != n_model else "")
         + (": asymptotic regimes are out of reach." if np.median(t_c) > n_model else "."),
-        "- Exponents along the sequence are A mean Delta, all negative by construction: they measure memory, not stability "
-        "through depth.",
+        "- Exponents along the sequence are A mean Delta, all negative by construction: they measure memory, not "
+        "stability through depth.",
     ]
 
 

@@ -95,6 +95,7 @@ def _values(rng: np.random.Generator, n: dict[str, int]) -> dict[str, np.ndarray
     loss = np.abs(rng.normal(2.2, 0.8, (n["sequence"], n["token"])))
     loss[:, -1] = np.nan
     return {
+        "/text/source": np.array(["tinyshakespeare", "kjv", "tinyshakespeare"], dtype=object),
         "/text/start": np.arange(n["sequence"]) * 1000,
         "/text/n_bytes": np.full(n["sequence"], n["token"] - 1),
         "/text/bits_per_token": np.nanmean(loss, axis=1),
@@ -148,7 +149,8 @@ def _values(rng: np.random.Generator, n: dict[str, int]) -> dict[str, np.ndarray
         "/layers/coherent_share": rng.uniform(0, 0.6, n["layer"]),
         "/layers/kappa_sign_change": rng.uniform(0, 1, n["layer"]),
         "/layers/split_residual": np.full(n["layer"], 1e-7),
-        "/layers/state_rms_by_position": 0.3 * np.sqrt(1 - np.exp(-edges[1:] / 10.0))[None, :] * np.ones((n["layer"], 1)),
+        "/layers/scan_residual": np.full(n["layer"], 1e-7),
+        "/layers/state_rms_by_position": 0.3 * np.sqrt(1 - np.exp(-edges[1:] / 10.0))[None, :],
         "/layers/position_lower": edges[:-1],
         "/layers/position_upper": edges[1:],
         "/concordance/concordance": conc,
