@@ -84,7 +84,7 @@ class Config:
     d_model: int = field(default=112, metadata={"help": "width of the residual stream"})
     n_layer: int = field(default=12, metadata={"help": "number of blocks"})
     d_state: int = field(default=16, metadata={"help": "state size per channel"})
-    steps: int = field(default=5500, metadata={"help": "optimiser steps"})
+    steps: int = field(default=3000, metadata={"help": "optimiser steps"})
     batch: int = field(default=6, metadata={"help": "windows per step"})
     length: int = field(default=512, metadata={"help": "bytes per window"})
     rate: float = field(default=4e-3, metadata={"help": "peak learning rate of AdamW"})
