@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,8 @@ __all__ = ["TAP_NOTES", "HybridLM", "SelfCheck", "load_hybrid", "self_check", "s
 
 # float32 has 24 bits: two orders of summation through a few layers differ by some 1e-6 of the largest value
 TOLERANCE = 1e-5
+# the peer multiplies in other orders and carries states in float32: more rounding than ours, by less than this
+_ROUNDING = 30
 # a whole model above this many parameters is compared on its first layers only, to keep loading cheap
 _WHOLE_PEER = 200_000_000
 
@@ -91,15 +95,16 @@ def relative_deviation(value: Any, reference: Any) -> float:
 def _agreement(name: str, ours: Any, peer: Any, exact: Callable[[], Any]) -> tuple[float, tuple[str, ...]]:
     """The deviation from the peer if it is acceptable; SelfCheckError otherwise.
 
-    Within TOLERANCE, or, where rounding alone is larger than that, our result is no further from our float64 one than
-    twice the peer's is, which itself lies within a hundred TOLERANCEs of it (so that it is the same function).
+    Within TOLERANCE; or, where rounding alone is larger than that, both as far from our float64 result as rounding
+    takes them: ours no further than twice the peer, and the peer within _ROUNDING times ours. (A peer that computes
+    another function is as far as that function is, whatever our own rounding.)
     """
     deviation = relative_deviation(ours, peer)
     if deviation <= TOLERANCE:
         return deviation, ()
     reference = exact()
     own, others = relative_deviation(ours, reference), relative_deviation(peer, reference)
-    if own <= 2 * others and others <= 100 * TOLERANCE:
+    if own <= 2 * others and others <= _ROUNDING * own:
         return deviation, (f"rounding: ours is {own:.1e}, the peer {others:.1e} from float64",)
     raise SelfCheckError(
         f"{name} differ from the peer by {deviation:.1e} of the largest value (allowed {TOLERANCE:.0e}): this model is "
@@ -139,24 +144,45 @@ def _against_transformers(model: MambaLM, ids: np.ndarray) -> SelfCheck:
 
     config = model.config
     weights = {name: _numpy(value) for name, value in model.weights.items()}
-    compared = f"logits of {ids.shape[1]} tokens"
+    compared = f"logits and mixer outputs of {ids.shape[1]} tokens"
     if config.parameters > _WHOLE_PEER and config.n_layer > 2:
         config = config.with_(n_layer=2)
         kept = [n for n in weights if ".layers." not in n or n.startswith(("backbone.layers.0.", "backbone.layers.1."))]
         weights = {name: weights[name] for name in kept}
         compared += f" through the first 2 of {model.n_layer} layers"
+    peer = transformers_model(config, weights)
+    theirs: list[np.ndarray] = []
+    for layer in peer.backbone.layers:
+        layer.mixer.register_forward_hook(lambda _m, _i, output: theirs.append(output.numpy().copy()))
     with torch.no_grad():
-        theirs = transformers_model(config, weights)(torch.from_numpy(ids), use_cache=False).logits.numpy()
+        theirs.append(peer(torch.from_numpy(ids), use_cache=False).logits.numpy())
     from ssmtheory.mamba.model import MambaLM
 
     part = (
         model if config is model.config else MambaLM(config, weights, backend=str(model.backend), device=model.device)
     )
-    ours = _numpy(part(ids))
-    deviation, notes = _agreement(
-        compared, ours, theirs, lambda: _numpy(part.to(dtype="float64", backend="numpy")(ids))
-    )
-    return SelfCheck(f"transformers {transformers.__version__}", compared, deviation, TOLERANCE, notes)
+    ours = _mixers_and_logits(part, ids)
+    exact: list[list[np.ndarray]] = []
+
+    def reference(k: int) -> np.ndarray:
+        if not exact:
+            exact.append(_mixers_and_logits(part.to(dtype="float64", backend="numpy", device="cpu"), ids))
+        return exact[0][k]
+
+    worst, notes = 0.0, tuple[str, ...]()
+    for k, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        # the logits alone could hide a mixer that hardly moves the residual stream
+        name = f"{model.name}: the outputs of mixer {k}" if k < config.n_layer else f"{model.name}: the logits"
+        deviation, said = _agreement(name, mine, other, partial(reference, k))
+        if deviation >= worst:
+            worst, notes = deviation, said
+    return SelfCheck(f"transformers {transformers.__version__}", compared, worst, TOLERANCE, notes)
+
+
+def _mixers_and_logits(model: MambaLM, ids: np.ndarray) -> list[np.ndarray]:
+    made: list[np.ndarray] = []
+    logits = model(ids, tap=lambda _, signals: made.append(_numpy(signals.update)))
+    return [*made, _numpy(logits)]
 
 
 def transformers_model(config: MambaConfig, weights: dict[str, np.ndarray]) -> Any:
@@ -196,7 +222,8 @@ def _against_itself(model: MambaLM, ids: np.ndarray) -> SelfCheck:
     for i in range(ids.shape[1]):
         logits, state = model.step(ids[:, i], state)
         steps.append(_numpy(logits)[:, None])
-    tolerance = TOLERANCE if model.dtype == "float32" else 1e-11
+    # rounding alone reaches 1e-5 through a few layers of float32; a state lost between chunks shows at 1e-3 and more
+    tolerance = 10 * TOLERANCE if model.dtype == "float32" else 1e-11
     deviation = max(relative_deviation(np.concatenate(p, axis=1), whole) for p in (pieces, steps))
     if deviation > tolerance:
         raise SelfCheckError(f"{compared} differ by {deviation:.1e} of the largest value (allowed {tolerance:.0e})")
@@ -426,7 +453,7 @@ def _mixer_config(mixer: Any, weights: dict[str, np.ndarray]) -> MambaConfig:
     }
     if type(mixer).__name__ == "JambaMambaMixer":
         return MambaConfig.mamba1(d_inner=mixer.intermediate_size, dt_rank=mixer.time_step_rank, **shared)
-    low, high = mixer.time_step_limit
+    low, high = mixer.time_step_limit or (0.0, math.inf)
     return MambaConfig.mamba2(
         expand=mixer.intermediate_size / mixer.hidden_size, head_dim=mixer.head_dim, n_groups=mixer.n_groups,
         norm_eps=mixer.norm.variance_epsilon, time_step_limit=(float(low), float(high)), **shared,

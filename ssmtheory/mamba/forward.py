@@ -114,7 +114,8 @@ def scan_mamba2(
 def gate_and_project(y: Any, z: Any, weight: Weight, config: MambaConfig) -> tuple[Any, Any]:
     """The gated scan output (normed in Mamba-2), and its projection to the residual stream."""
     if config.family == "mamba2" and config.mixer_norm:
-        scale, options = weight("norm.weight"), {"eps": config.norm_eps, "groups": config.n_groups}
+        options: dict[str, Any] = {"eps": config.norm_eps, "groups": config.n_groups}
+        scale = weight("norm.weight")
         if config.norm_before_gate:
             gated = rms_norm(y, scale, **options) * silu(z)
         else:

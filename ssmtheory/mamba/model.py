@@ -86,6 +86,7 @@ class MambaLM:
         self.device = device
         self.check = check
         self._tokenizer = tokenizer
+        self._programs: dict[str, Callable[..., Any]] = {}
         self._framework = _FRAMEWORK.get(backend, "numpy")
         if self._framework == "numpy" and device != "cpu":
             raise InputError(f"device {device!r} needs backend='torch' or 'jax'; backend={backend!r} runs on the cpu")
@@ -161,10 +162,30 @@ class MambaLM:
             if state.ssm[0] is not None and state.ssm[0].shape[0] != ids.shape[0]:
                 raise InputError(f"the state is of a batch of {state.ssm[0].shape[0]}, the tokens of {ids.shape[0]}")
         with self._precision():
+            if self._framework == "jax" and tap is None:
+                out, state = self._compiled(ids, state, logits)
+                return (out, state) if return_state else out
             return forward(
                 self.weights, self.config, self._put(ids), state, return_state=return_state, tap=tap,
                 backend=str(self.backend), logits=logits,
             )  # fmt: skip
+
+    def _compiled(self, ids: np.ndarray, state: MambaState | None, logits: str) -> tuple[Any, MambaState]:
+        """The forward pass as one JAX program per shape: operation by operation, JAX compiles every one of them."""
+        import jax
+
+        if logits not in self._programs:
+            config, backend = self.config, str(self.backend)
+
+            def program(weights: Any, tokens: Any, conv: list[Any], ssm: list[Any]) -> Any:
+                start = MambaState(conv, ssm)
+                out, end = forward(weights, config, tokens, start, return_state=True, backend=backend, logits=logits)
+                return out, end.conv, end.ssm
+
+            self._programs[logits] = jax.jit(program)
+        before = state or MambaState([None] * self.n_layer, [None] * self.n_layer)
+        out, conv, ssm = self._programs[logits](self.weights, self._put(ids), before.conv, before.ssm)
+        return out, MambaState(conv, ssm, before.position + ids.shape[1])
 
     def step(self, token: Any, state: MambaState | None = None) -> tuple[Any, MambaState]:
         """One token: `token` (batch,) gives logits (batch, vocab) and the next state."""
