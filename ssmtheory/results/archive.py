@@ -28,6 +28,8 @@ _KEPT_PROVENANCE = ("machine", "python", "packages", "threads")
 def anonymous_record(record: dict[str, Any]) -> dict[str, Any]:
     """A run's record without host, paths, command lines, times and commit."""
     kept = {key: record[key] for key in _KEPT if key in record}
+    if str(record.get("module", "")).startswith("ssmtheory."):
+        kept["module"] = record["module"]
     kept["provenance"] = {k: record["provenance"][k] for k in _KEPT_PROVENANCE if k in record["provenance"]}
     return kept
 
@@ -38,7 +40,7 @@ def _without_commit(data: bytes) -> bytes:
     def zeros(found: re.Match[bytes]) -> bytes:
         return found[1] + b"0" * len(found[2])
 
-    pattern = rb"(ssmtheory content [0-9a-f]{64} run [\w.-]+ config [0-9a-f]{64} commit )([\w.+-]+)"
+    pattern = rb"(ssmtheory content [0-9a-f]{64} run [\w.-]+ config [0-9a-f]{64} commit )([0-9a-f]{64}|[0-9a-f]{40})"
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return re.sub(pattern, zeros, data)
     pieces, at = [data[:8]], 8

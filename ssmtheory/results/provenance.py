@@ -120,16 +120,17 @@ def stamp(run_id: str, content_sha256: str, config_sha256: str, commit: str | No
     return f"ssmtheory content {content_sha256} run {run_id} config {config_sha256} commit {commit or 'unknown'}"
 
 
+# what follows in the file (a PNG's checksum) may look like text: every field but the name has a fixed length
 _STAMP = re.compile(
-    r"ssmtheory content (?P<content>[0-9a-f]{64}) run (?P<run>[\w.-]+) config (?P<config>[0-9a-f]{64})"
-    r" commit (?P<commit>[\w.+-]+)"
+    r"ssmtheory content (?P<content>[0-9a-f]{64}) run (?P<run>[A-Za-z0-9_.-]+) config (?P<config>[0-9a-f]{64})"
+    r" commit (?P<commit>[0-9a-f]{64}|[0-9a-f]{40}|unknown)"
 )
 
 
 def parse_stamps(text: str) -> list[Stamp]:
     """The stamps found in a text, in order: a figure drawn from several runs carries one of each.
 
-    >>> [s.run_id for s in parse_stamps(stamp("demo-0123456789", "ab" * 32, "cd" * 32, "f00"))]
+    >>> [s.run_id for s in parse_stamps(stamp("demo-0123456789", "ab" * 32, "cd" * 32, None))]
     ['demo-0123456789']
     """
     found = [Stamp(m["content"], m["run"], m["config"], m["commit"]) for m in _STAMP.finditer(text)]

@@ -275,6 +275,9 @@ class RunStore:
         Raises:
             StoreError: another process has the lock, the folder cannot be written, or run.json is damaged.
         """
+        if not fresh and self._finished():
+            yield self  # nothing will be written: neither a lock nor a writable folder is needed
+            return
         with fs.store_errors(self.folder):
             fs.make_folder(self.folder)
             lock = fs.Lock(self.folder)
@@ -285,6 +288,14 @@ class RunStore:
             yield self
         finally:
             lock.release()
+
+    def _finished(self) -> bool:
+        """Whether the run is complete and tidy; its record is read if so."""
+        if not (self.folder / "run.json").is_file():
+            return False
+        self.record = read_record(self.folder)
+        left = any((self.folder / name).exists() for name in ("parts", "work", "lock"))
+        return self.record["state"] == "complete" and not left
 
     def _start(self, fresh: bool, argv: list[str] | None) -> None:
         fs.clear_temporaries(self.folder)

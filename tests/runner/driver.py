@@ -1,0 +1,168 @@
+"""Kill a run at every place and time, and go on: `python -m tests.runner.driver faults|kills FOLDER`, JSON out.
+
+Children are forked after the imports and before any thread starts, so that each costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray
+import zarr  # noqa: F401  imported here so that no child has to
+
+from ssmtheory import runner
+from ssmtheory.experiments.base import Plan
+from ssmtheory.results import DatasetSchema, Variable, fs, provenance, store
+from tests.runner import squares
+
+KILL = squares.Config(rows=3)
+
+
+class Tiny:
+    """The smallest experiment that makes every kind of file: one array, two parts, one figure."""
+
+    __name__, __spec__ = "tests.runner.tiny", None
+    TITLE = "One array"
+    Config = squares.Config
+    SCHEMA = DatasetSchema("tiny", 1, {"/": {"x": Variable(("sequence",), "float64", "1", "numbers")}})
+
+    def plan(self, config: Any) -> Plan:
+        return Plan(resolved={}, tasks=["0", "1"])
+
+    def run_task(self, plan: Plan, key: str) -> dict[str, Any]:
+        return {"x": np.random.default_rng(int(key)).normal()}
+
+    def assemble(self, plan: Plan, parts: Any) -> xarray.DataTree:
+        values = np.array([parts[key]["x"][()] for key in plan.tasks])
+        return xarray.DataTree(xarray.Dataset({"x": (("sequence",), values)}))
+
+    def verdict(self, tree: xarray.DataTree) -> list[str]:
+        return [f"the sum is {float(tree['x'].sum())}"]
+
+
+def _child(
+    out: Path, stop_at: int | None = None, after: bool = False, count: Path | None = None, module: Any = None
+) -> int:
+    """Run the experiment in a forked child; stop before or after the stop_at-th rename or fsync. Returns the exit code.
+
+    The stop is that of a machine, not only of a process: what was not fsynced by then is cut in half.
+    """
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    calls = 0
+    durable: dict[int, int] = {}  # inode -> size when it was last fsynced
+
+    def stop() -> None:
+        for path in out.rglob("*"):
+            facts = path.stat()
+            good = durable.get(facts.st_ino, 0)
+            if path.is_file() and facts.st_size > good:
+                os.truncate(path, good + (facts.st_size - good) // 2)
+        os._exit(9)
+
+    def counted(primitive: Any) -> Any:
+        def call(*arguments: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == stop_at and not after:
+                stop()
+            primitive(*arguments)
+            if calls == stop_at:
+                stop()
+
+        return call
+
+    def fsync(path: Any) -> None:
+        facts = os.stat(path)  # the disk itself is not what is tested: noting what would be safe is enough, and fast
+        durable[facts.st_ino] = facts.st_size
+
+    fs.fsync, fs.rename = counted(fsync), counted(fs.rename)
+    code = 1
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            runner.run(module or Tiny(), KILL, out=out)
+        if count is not None:
+            count.write_text(str(calls))
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _look(out: Path) -> dict[str, Any]:
+    """The run on disk: its state; if it says complete, whether the dataset really is; what is left lying about."""
+    (folder,) = out.iterdir()
+    if not (folder / "run.json").exists():
+        return {"state": "none"}
+    record = store.read_record(folder)
+    if record["state"] != "complete":
+        return {"state": "running"}
+    with store.open_data(folder / "data.zarr") as tree:
+        digest = store.content_sha256(tree)
+    left = sorted(p.name for p in folder.iterdir())
+    figure = (folder / "figures/figure.pdf").read_text()
+    assert digest in figure, "a complete run has whole figures"
+    return {"state": "complete", "recorded": record["content_sha256"], "found": digest, "left": left}
+
+
+def _quick() -> None:
+    # asking git costs more than the whole run; it is no part of what is tested here
+    provenance.git_state = lambda: {"git_commit": None, "git_dirty": None, "git_diff_sha256": None}
+    store.code_sha256 = lambda: "0" * 64
+    provenance.PACKAGES = ()
+    runner._draw_figures = lambda module, tree, stamp, folder: (folder / "figure.pdf").write_text(stamp)
+
+
+def faults(root: Path) -> dict[str, Any]:
+    """Stop before and after every rename and fsync of a run, look, go on, look again."""
+    count = root / "count"
+    assert _child(root / "undisturbed", count=count) == 0
+    total = int(count.read_text())
+    whole = _look(root / "undisturbed")
+    cases = []
+    for n in range(1, total + 1):
+        for after in (False, True):
+            out = root / f"{n}-{after}"
+            code = _child(out, n, after)
+            between = _look(out) if out.exists() and any(out.iterdir()) else {"state": "none"}
+            again = _child(out)
+            cases.append({"n": n, "after": after, "code": code, "between": between, "again": again, "end": _look(out)})
+    return {"calls": total, "whole": whole, "cases": cases}
+
+
+def kills(root: Path) -> dict[str, Any]:
+    """SIGKILL at 20 uniform times of a run, go on, look."""
+    os.environ["SQUARES_SLEEP"] = "0.05"
+    start = time.monotonic()
+    assert _child(root / "undisturbed", module=squares) == 0
+    length = time.monotonic() - start
+    whole = _look(root / "undisturbed")
+    cases = []
+    for n in range(20):
+        out = root / str(n)
+        process = os.fork()
+        if not process:
+            with contextlib.suppress(BaseException):
+                runner.run(squares, KILL, out=out)
+            os._exit(0)
+        time.sleep(length * (n + 0.5) / 20)
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        between = _look(out) if out.exists() and any(out.iterdir()) else {"state": "none"}
+        again = _child(out, module=squares)
+        cases.append({"n": n, "between": between, "again": again, "end": _look(out)})
+    return {"whole": whole, "cases": cases}
+
+
+if __name__ == "__main__":
+    _quick()
+    print(json.dumps({"faults": faults, "kills": kills}[sys.argv[1]](Path(sys.argv[2]))))
