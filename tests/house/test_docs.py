@@ -29,6 +29,12 @@ def _overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
     return any(ast.unparse(decorator).endswith("overload") for decorator in node.decorator_list)
 
 
+def _described(member: ast.FunctionDef, owner: ast.ClassDef) -> bool:
+    """Whether a member is a property that the class's docstring describes among its fields."""
+    is_property = any(ast.unparse(decorator) == "property" for decorator in member.decorator_list)
+    return is_property and f"`{member.name}`" in (ast.get_docstring(owner) or "")
+
+
 def _listed(tree: ast.Module) -> list[str] | None:
     """The module's `__all__`; None without one."""
     for node in tree.body:
@@ -52,7 +58,10 @@ def public(tree: ast.Module) -> list[tuple[str, ast.FunctionDef | ast.ClassDef]]
         found.append((node.name, node))
         if isinstance(node, ast.ClassDef) and "Protocol" not in {ast.unparse(base) for base in node.bases}:
             members = [member for member in node.body if isinstance(member, ast.FunctionDef)]
-            found += [(f"{node.name}.{m.name}", m) for m in members if not m.name.startswith("_") and not _overload(m)]
+            members = [
+                m for m in members if not m.name.startswith("_") and not _overload(m) and not _described(m, node)
+            ]
+            found += [(f"{node.name}.{member.name}", member) for member in members]
     return found
 
 

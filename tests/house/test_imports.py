@@ -72,4 +72,7 @@ def test_experiment_help_is_lazy(name: str) -> None:
 def test_both_ways_in_print_the_same_help(name: str) -> None:
     _, module = loaded(_MODULE.format(module=f"ssmtheory.experiments.{name}", argv=["--help"]))
     _, command = loaded(_MODULE.format(module="ssmtheory.cli", argv=[name.replace("_", "-"), "--help"]))
-    assert module == command
+    # only the name of the program differs, in the first line (which may wrap)
+    assert module.partition("\n\n")[2] == command.partition("\n\n")[2]
+    assert f"ssmtheory.experiments.{name}" in module.partition("\n\n")[0]
+    assert name.replace("_", "-") in command.partition("\n\n")[0]
