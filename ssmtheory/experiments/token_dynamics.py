@@ -420,6 +420,8 @@ def _windows(sources: list[_Source], config: Config) -> list[_Window]:
     for i, source in enumerate(sources):
         mine = range(i, config.sequences, len(sources))
         n = len(source.tokens)
+        if n < _SMALLEST:
+            raise InputError(f"text {source.name} has {n} tokens: at least {_SMALLEST} are needed")
         if len(mine) * config.tokens > n:
             fits = n // config.tokens
             advice = f"--sequences {fits * len(sources)} or fewer --tokens" if fits else f"--tokens {n} or fewer"
@@ -560,15 +562,21 @@ def run_task(plan: base.Plan, key: str) -> dict[str, np.ndarray]:
     position = 0
 
     def at_depth(k: int, x: np.ndarray) -> None:
-        finite = np.isfinite(x).all(axis=1)
-        if not finite.all():
-            token = position + int(np.flatnonzero(~finite)[0])
+        length = np.linalg.norm(x.astype(np.float64), axis=1)
+        unusable = ~np.isfinite(length) | (length == 0)
+        if unusable.any():
+            at = int(np.flatnonzero(unusable)[0])
             where = f"before layer {k}" if k < c.n_layer else f"after layer {k - 1}"
-            raise InputError(
-                f"{model.name}: the residual stream {where} is not finite at token {token} of sequence {sequence}: "
-                "the weights are damaged, or float64 is needed (--dtype float64)"
+            what, why = (
+                ("zero", "it has no direction")
+                if length[at] == 0
+                else ("not finite", "the weights are damaged, or float64 is needed (--dtype float64)")
             )
-        norms[k].append(np.linalg.norm(x.astype(np.float64), axis=1))
+            raise InputError(
+                f"{model.name}: the residual stream {where} is {what} at token {position + at} of sequence {sequence} "
+                f"(id {ids[position + at]}): {why}"
+            )
+        norms[k].append(length)
         clustering[k].update(x)
         if directions is not None:
             here = np.flatnonzero((shown >= position) & (shown < position + len(x)))
@@ -743,7 +751,10 @@ def _text_group(context: _Context, ordered: list[Any]) -> dict[str, Any]:
 
 
 def _total(ordered: list[Any], name: str) -> np.ndarray:
-    return np.sum([part[f"sums/{name}"].astype(np.float64) for part in ordered], axis=0)
+    total = ordered[0][f"sums/{name}"].astype(np.float64)  # counts stay exact up to 2^53
+    for part in ordered[1:]:
+        total += part[f"sums/{name}"]
+    return total
 
 
 def _decay_rates(context: _Context) -> np.ndarray:
@@ -921,17 +932,20 @@ def verdict(tree: xr.DataTree) -> list[str]:
         agree = int(((observed == predicted) & decided).sum())
         out.append(f"Of the {int(decided.sum())} layers where both are decided, {agree} do what the criterion says.")
     out.append(_sign_sentence(tests, sequences))
-    strong = [
-        str(name)
-        for name, flag in zip(tests["predictor"].values, tests["pooled_evidence"].values, strict=True)
-        if flag and name not in ("q", "kappa")
-    ]
+    flags = {str(n): bool(f) for n, f in zip(tests["predictor"].values, tests["pooled_evidence"].values, strict=True)}
+    lag_one = tests.sel(predictor="kappa")
+    out.append(
+        "Likewise the kernel to the token before (channel mean of kappa at lag 1): kappa statistic "
+        f"{float(lag_one['kappa']):+.3f}, {'evidence' if flags['kappa'] else 'no evidence'}."
+    )
+    strong = [name for name, flag in flags.items() if flag and name.startswith("g_")]
     share = np.nanmean(layers["share"].values, axis=0)
     out.append(
         "What does decide g: of its variance the skip D u carries {:.0%}, the token's own write {:.0%}, history {:.0%} "
         "(mean over layers); ".format(*share[:3])
         + (f"terms of g with evidence: {', '.join(strong)} (parts of g itself, not predictions)." if strong
            else "no single term has evidence.")
+        + (" A_Delta has evidence only as it shares v and u with the skip." if flags["A_Delta"] else "")
     )  # fmt: skip
     chi = layers["chi"].values
     out.append(

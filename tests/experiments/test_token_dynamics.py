@@ -496,6 +496,8 @@ def test_unusable_texts(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 100)
     _refused(td.Config(text=str(path), tokens=20, sequences=6), "100 tokens, too short for 6 x 20: use --sequences 5")
     _refused(td.Config(text=str(path), tokens=200, sequences=1), "use --tokens 100 or fewer")
+    path.write_bytes(b"x" * 9)
+    _refused(td.Config(text=str(path), tokens=20, sequences=1), "9 tokens: at least 16 are needed")
     _refused(td.Config(text=str(tmp_path / "absent.txt"), tokens=20), "absent.txt: cannot be read")
     _refused(td.Config(text=str(tmp_path), tokens=20), "cannot be read")
 
@@ -536,6 +538,16 @@ def test_a_stream_that_overflows_is_named(tmp_path: Path) -> None:
     model.weights["backbone.layers.1.mixer.out_proj.weight"][:] = np.float32(3e38)
     plan = td.plan_model(model, td.Config(text=_text(tmp_path), tokens=20, sequences=1))
     with np.errstate(all="ignore"), pytest.raises(InputError, match=r"before layer 2 is not finite at token \d+ of"):
+        td.run_task(plan, plan.tasks[0])
+
+
+def test_a_token_without_direction_is_named(tmp_path: Path) -> None:
+    model = _model(FAMILIES["mamba1"])
+    ids = np.arange(40) % 7
+    np.save(tmp_path / "ids.npy", ids)
+    model.weights["backbone.embedding.weight"][5] = 0.0
+    plan = td.plan_model(model, td.Config(token_ids=str(tmp_path / "ids.npy"), tokens=20, sequences=1))
+    with pytest.raises(InputError, match=r"before layer 0 is zero at token 5 of sequence 0 \(id 5\): it has no"):
         td.run_task(plan, plan.tasks[0])
 
 
