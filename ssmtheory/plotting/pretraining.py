@@ -47,9 +47,9 @@ def draw_training_loss(tree: xr.DataTree, ax: Axes) -> None:
     ax.plot(steps, loss, color=FAINT, linewidth=0.3, alpha=0.6, rasterized=len(loss) > 2000)
     # centred: a trailing mean would lag behind the first, steep part
     total = np.concatenate([[0.0], np.cumsum(loss)])
-    at = np.arange(len(loss))
-    half = np.minimum(window // 2, np.minimum(at, len(loss) - 1 - at))
-    ax.plot(steps, (total[at + half + 1] - total[at - half]) / (2 * half + 1), **series_style(0))
+    at = np.arange(max(1, len(loss) - window // 2))
+    half = np.minimum(window // 2, at)
+    ax.plot(steps[at], (total[at + half + 1] - total[at - half]) / (2 * half + 1), **series_style(0))
     # the first steps start at 8 bit/byte (uniform) and would flatten the rest
     low, high = float(np.nanmin(loss)), float(np.nanquantile(loss[len(loss) // 50 :], 0.995))
     ax.set_ylim(max(0.0, low - 0.1 * (high - low)), high + 0.25 * (high - low))

@@ -76,7 +76,7 @@ VENUES: dict[str, Venue] = {
         Venue("neurips", 5.5, 5.5, 9.0, 8.0, 7.0, "neurips.sty: textwidth 5.5 in, textheight 9 in"),
         Venue("icml", 3.25, 6.75, 9.0, 8.0, 7.0, "icml.sty: columnwidth 3.25 in, textwidth 6.75 in, textheight 9 in"),
         Venue("iclr", 5.5, 5.5, 9.0, 8.0, 7.0, "iclr_conference.sty: textwidth 5.5 in, textheight 9 in"),
-        Venue("jmlr", 6.0, 6.0, 8.5, 9.0, 8.0, "jmlr2e.sty: textwidth 6 in, textheight 8.5 in"),
+        Venue("jmlr", 6.0, 6.0, 8.5, 8.0, 7.0, "jmlr2e.sty: textwidth 6 in, textheight 8.5 in"),
         Venue("screen", 7.0, 7.0, 10.0, 9.0, 8.0, "quick-look figures of a run: no venue"),
     )
 }
@@ -250,21 +250,27 @@ def small_bar(
 
 
 def plain_log_ticks(axis: Any, low: float, high: float) -> None:
-    """Label a logarithmic axis that spans less than two decades with plain numbers (1, 2, 5): 10^0.3 says nothing."""
-    import numpy as np
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+    """Label a logarithmic axis that spans less than two and a half decades with plain numbers: 10^0.3 says nothing.
 
-    if not (low > 0 and high / low < 300):
+    Args:
+        axis: `ax.xaxis` or `ax.yaxis`, already logarithmic.
+        low: smallest value to be labelled.
+        high: largest value to be labelled.
+    """
+    import numpy as np
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+
+    if not (low > 0 and low < high < 300 * low):
         return
-    decades = range(int(np.floor(np.log10(low))) - 1, int(np.ceil(np.log10(high))) + 1)
-    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(np.arange(10, 100, 2) / 10)):
-        ticks = [f * 10.0**d for d in decades for f in factors]
-        inside = [t for t in ticks if low / 1.05 <= t <= high * 1.05]
-        if len(inside) >= 3:
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [f * 10.0**d for d in decades for f in factors if low <= f * 10.0**d <= high]
+        if 3 <= len(ticks) <= 5:
             break
     else:
-        return
-    axis.set_major_locator(FixedLocator(inside))
+        # less than an octave or so: round numbers, equally spaced
+        ticks = [float(t) for t in MaxNLocator(3).tick_values(low, high) if low <= t <= high]
+    axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(NullLocator())
