@@ -445,11 +445,7 @@ def _download(source: str) -> tuple[str, Path]:
         files = set(hub.HfApi().list_repo_files(repository, revision=revision or None))
         # one format only: a repository often carries the same weights twice
         weights = "*.safetensors" if any(f.endswith(".safetensors") for f in files) else "*.bin"
-        folder = hub.snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=["config.json", "tokenizer.json", "*.index.json", weights],
-        )
+        folder = hub.snapshot_download(repository, revision=revision or None, allow_patterns=[*_WANTED, weights])
     except Exception as error:  # the hub's client raises its own, HTTP and OS errors
         folder = _cached(hub, repository, revision)
         if folder is None:
@@ -458,13 +454,22 @@ def _download(source: str) -> tuple[str, Path]:
     return source, Path(folder)
 
 
+# what is fetched besides weights; never code
+_WANTED = ("config.json", "tokenizer.json", "*.index.json")
+
+
 def _cached(hub: Any, repository: str, revision: str) -> str | None:
-    """The local copy of a repository, if a complete enough one is there: what makes a second run work offline."""
-    try:
-        folder = str(hub.snapshot_download(repository, revision=revision or None, local_files_only=True))
-    except (OSError, ValueError):  # LocalEntryNotFoundError is both
-        return None
-    return folder if (Path(folder) / "config.json").exists() else None
+    """The local copy of a repository, if a complete one is there: what makes a second run work offline."""
+    for weights in ("*.safetensors", "*.bin"):
+        try:
+            folder = hub.snapshot_download(
+                repository, revision=revision or None, allow_patterns=[*_WANTED, weights], local_files_only=True
+            )
+        except (OSError, ValueError):  # LocalEntryNotFoundError: absent or incomplete
+            continue
+        if any(Path(folder).glob(weights)):
+            return str(folder)
+    return None
 
 
 def load(

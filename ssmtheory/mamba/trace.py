@@ -175,7 +175,7 @@ def collect(
     try:
         model.stream(tokens, writer.tap, chunk=chunk, on_logits=writer.on_logits if "logits" in wanted else None)
         if partial is None or out is None:
-            return xr.DataTree.from_dict(writer.datasets()).assign_attrs(attrs)
+            return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs)} | writer.datasets())
         writer.finish(attrs)
         partial.rename(out)
     except OSError as error:

@@ -71,8 +71,8 @@ def peer_outputs(model: Any, ids: np.ndarray) -> tuple[np.ndarray, list[np.ndarr
 HYBRIDS: dict[str, dict[str, Any]] = {
     "jamba": {
         "num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2,
-        "intermediate_size": 48, "num_experts_per_tok": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "mamba_d_state": 5,
-        "mamba_dt_rank": 3,
+        "intermediate_size": 48, "num_experts_per_tok": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "mamba_d_state": 5, "mamba_dt_rank": 3,
     },
     "zamba2": {
         "num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"],
