@@ -450,15 +450,17 @@ def _store(module: Any, plan: base.Plan, out: Path, notice: Callable[[str], None
     )
 
 
-def _draw_figures(module: Any, tree: Any, stamp: str, folder: Path) -> None:
+def _draw_figures(module: Any, tree: Any, stamp: str, folder: Path) -> list[str]:
+    """Write the experiment's quick-look figures into a folder; the files' names, in the order they are to be read."""
     from ssmtheory import plotting
 
-    figures = plotting.quicklook(base.name_of(module), tree)
-    if figures:
+    names: list[str] = []
+    for name, figure in plotting.quicklook(base.name_of(module), tree).items():
         from ssmtheory.plotting import style
 
-        for name, figure in figures.items():
-            style.save(figure, folder / name, stamp=stamp, title=f"{module.TITLE}: {name}")
+        files = style.save(figure, folder / name, stamp=stamp, title=f"{module.TITLE}: {name}")
+        names += [path.name for path in files]
+    return names
 
 
 def run(
@@ -517,16 +519,21 @@ def _run(module: Any, plan: base.Plan, out: Path, fresh: bool, quiet: bool, argv
                     part = _call(module, plan, key, runs.workdir)
                 runs.save_part(key, part, time.monotonic() - began)
                 progress.advance()
-            progress.clear()
+            assembling = time.monotonic()
+            progress.note("putting the parts together")
             tree = base.finish(module, plan, runs.parts())
             arrays = runs.save_data(tree)
             digest = store.combine(arrays)
             del tree
             tree = store.open_data(runs.folder / "data.zarr")  # what is drawn is what is stored
             stamp = provenance.stamp(
-                runs.id, digest, runs.record["config_sha256"], runs.record["provenance"]["git_commit"]
+                runs.id, digest, runs.record["config_sha256"], provenance.commit_of(runs.record["provenance"])
             )
+            drawing = time.monotonic()
+            progress.note("drawing figures")
             figures = runs.save_figures(lambda folder: _draw_figures(module, tree, stamp, folder))
+            done = time.monotonic()
+            progress.clear()
             runs.complete(
                 content_sha256=digest,
                 arrays=arrays,
@@ -534,7 +541,9 @@ def _run(module: Any, plan: base.Plan, out: Path, fresh: bool, quiet: bool, argv
                 verdict=list(module.verdict(tree)),
                 seconds={
                     "tasks": round(sum(entry["seconds"] for entry in runs.done.values()), 3),
-                    "last_session": round(time.monotonic() - start, 3),
+                    "dataset": round(drawing - assembling, 3),
+                    "figures": round(done - drawing, 3),
+                    "last_session": round(done - start, 3),
                 },
             )
             return Outcome(runs.folder, True, runs.record)

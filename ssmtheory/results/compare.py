@@ -194,6 +194,12 @@ def _by_axis(array: xr.DataArray, axis: str) -> Iterator[tuple[str, np.ndarray]]
     yield "", np.array([_mean(row) for row in values])
 
 
+def _labels(array: xr.DataArray, axis: str) -> list[str]:
+    """Names of the entries along a dimension: of its coordinate where it has one (layer 7 is 7 in every run)."""
+    values = array.coords[axis].values if axis in array.coords else range(array.sizes[axis])
+    return [str(value) if isinstance(value, str) else _number(float(value)) for value in values]
+
+
 # ---------------------------------------------------------------------------------------------------- show
 
 
@@ -249,6 +255,8 @@ def _show_one(folder: Path, wanted: Sequence[str], width: int) -> list[str]:
     arrays = dict(_variables(tree))
     rows = [("variable", "shape", "type", "units", "min", "mean", "max", "nan", "")]
     for path, array in sorted(arrays.items()):
+        if _is_index(path, array) and array.dtype.kind not in "UTO":
+            continue
         kind, units = str(array.dtype), str(array.attrs.get("units", ""))
         if array.dtype.kind in "UTO":
             rows.append((path, _shape(array), "str", units, "", "", "", "", _short(array.values.ravel().tolist(), 40)))
@@ -281,22 +289,23 @@ def _axis_tables(
         if all(axis in arrays[path].dims for _, arrays in runs):
             groups.setdefault(axis, []).append(path)
     for axis, members in groups.items():
-        entries: list[tuple[str, str, np.ndarray]] = []
+        entries: list[tuple[str, str, dict[str, float]]] = []
         for path in members:
-            series = [dict(_by_axis(arrays[path], axis)) for _, arrays in runs]
-            for label in series[0]:
-                for (run, _), values in zip(runs, series, strict=True):
-                    if label in values:
-                        entries.append((f"{path} {label}".rstrip(), run, values[label]))
-        length = max(len(values) for *_, values in entries)
+            series = [(run, arrays[path], dict(_by_axis(arrays[path], axis))) for run, arrays in runs]
+            for label in dict.fromkeys(name for *_, found in series for name in found):
+                for run, array, found in series:
+                    if label in found:
+                        values = dict(zip(_labels(array, axis), found[label].tolist(), strict=True))
+                        entries.append((f"{path} {label}".rstrip(), run, values))
+        labels = list(dict.fromkeys(label for *_, values in entries for label in values))
         titles = max(len(title) for title, *_ in entries) + 4
-        per_block = max(1, (width - titles) // 11)
-        for start in range(0, length, per_block):
-            columns = range(start, min(start + per_block, length))
-            rows = [(axis, "", *(str(i) for i in columns))]
+        per_block = max(1, (width - titles) // (max(9, *map(len, labels)) + 2))
+        for start in range(0, len(labels), per_block):
+            columns = labels[start : start + per_block]
+            rows = [(axis, "", *columns)]
             before = ""
-            for title, run, line in entries:
-                cells = [_number(line[i]) if i < len(line) else "" for i in columns]
+            for title, run, values in entries:
+                cells = [_number(values[name]) if name in values else "" for name in columns]
                 rows.append(("" if title == before else title, run, *cells))
                 before = title
             lines += ["", *_table(rows, right=range(2, 2 + len(columns)))]

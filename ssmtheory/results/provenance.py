@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssmtheory.errors import ConfigError
+from ssmtheory.resources import build_commit
 
 if TYPE_CHECKING:
     from ssmtheory.results.schema import DatasetSchema
@@ -123,7 +124,7 @@ def stamp(run_id: str, content_sha256: str, config_sha256: str, commit: str | No
 # what follows in the file (a PNG's checksum) may look like text: every field but the name has a fixed length
 _STAMP = re.compile(
     r"ssmtheory content (?P<content>[0-9a-f]{64}) run (?P<run>[A-Za-z0-9_.-]+) config (?P<config>[0-9a-f]{64})"
-    r" commit (?P<commit>[0-9a-f]{64}|[0-9a-f]{40}|unknown)"
+    r" commit (?P<commit>(?:[0-9a-f]{64}|[0-9a-f]{40})(?:\+dirty)?|unknown)"
 )
 
 
@@ -153,7 +154,17 @@ def _git(*arguments: str) -> bytes | None:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the source and whether it was changed: git_commit, git_dirty, git_diff_sha256; None without git."""
+    """Commit of the source, and whether it was changed: git_commit, git_dirty, git_diff_sha256; None where unknown.
+
+    An installed copy answers with the commit it was built from, a checkout with its own.
+    """
+    built = build_commit()
+    if built is not None:
+        return {
+            "git_commit": built.removesuffix("+dirty"),
+            "git_dirty": built.endswith("+dirty"),
+            "git_diff_sha256": None,
+        }
     nothing = {"git_commit": None, "git_dirty": None, "git_diff_sha256": None}
     # a wheel installed inside someone else's repository must not report that repository's commit
     if _git("ls-files", "--error-unmatch", str(Path(__file__))) is None:
@@ -166,6 +177,12 @@ def git_state() -> dict[str, Any]:
         "git_dirty": bool(diff),
         "git_diff_sha256": hashlib.sha256(diff).hexdigest() if diff else None,
     }
+
+
+def commit_of(facts: Mapping[str, Any]) -> str | None:
+    """The commit that the facts of `volatile` name, with "+dirty" where the source was changed; None if unknown."""
+    commit = facts.get("git_commit")
+    return f"{commit}+dirty" if commit and facts.get("git_dirty") else commit
 
 
 def utc_now() -> str:

@@ -422,16 +422,15 @@ class RunStore:
                 raise
         return digests
 
-    def save_figures(self, write: Callable[[Path], object]) -> list[str]:
-        """Let `write(folder)` put figures into a scratch folder, then replace each in figures/; returns the names."""
+    def save_figures(self, write: Callable[[Path], list[str]]) -> list[str]:
+        """Let `write(folder)` put files into a scratch folder, then replace each in figures/; returns their names."""
         target = self.folder / "figures"
         with fs.store_errors(target):
             scratch = fs.temporary(target)
             scratch.mkdir()
             try:
-                write(scratch)
+                names = write(scratch)
                 fs.make_folder(target)
-                names = sorted(path.name for path in scratch.iterdir())
                 for name in names:
                     fs.publish(scratch / name, target / name)
                 for path in target.iterdir():

@@ -57,10 +57,11 @@ def test_root_attributes_are_texts_without_place_or_time():
 
 def test_stamps():
     one = provenance.stamp("demo-0123456789", "ab" * 32, "cd" * 32, "f" * 40)
+    three = provenance.stamp("third-0123456789", "ab" * 32, "cd" * 32, "e" * 40 + "+dirty")
     two = provenance.stamp("other_thing-0123456789", "12" * 32, "34" * 32, None)
-    found = provenance.parse_stamps(f"x{one}; {two}; {one}")
-    assert [s.run_id for s in found] == ["demo-0123456789", "other_thing-0123456789"]
-    assert [s.commit for s in found] == ["f" * 40, "unknown"]
+    found = provenance.parse_stamps(f"x{one}; {two}; {one}; {three}")
+    assert [s.run_id for s in found] == ["demo-0123456789", "other_thing-0123456789", "third-0123456789"]
+    assert [s.commit for s in found] == ["f" * 40, "unknown", "e" * 40 + "+dirty"]
     assert provenance.parse_stamps("ssmtheory content 12 run x") == []
 
 
@@ -98,6 +99,14 @@ def test_a_foreign_repository_around_the_package_is_not_its_commit(tmp_path, mon
     assert clean["git_dirty"] is False
     (package / "provenance.py").write_text("changed")
     assert provenance.git_state()["git_dirty"] is True
+
+
+def test_an_installed_copy_answers_with_its_build(monkeypatch):
+    monkeypatch.setattr(provenance, "build_commit", lambda: "a" * 40 + "+dirty")
+    state = provenance.git_state()
+    assert (state["git_commit"], state["git_dirty"]) == ("a" * 40, True)
+    assert provenance.commit_of(state) == "a" * 40 + "+dirty"
+    assert provenance.commit_of({"git_commit": None, "git_dirty": None}) is None
 
 
 def test_no_git_at_all(monkeypatch):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from ssmtheory import runner
 from ssmtheory.errors import InputError, Interrupted, StoreError
@@ -350,6 +351,7 @@ def test_show(two):
     assert two[0].verdict[0] in one
     assert two[0].content_sha256 in one
     drawn = two[0].data()["rows/drawn"].values
+    assert "rows/token" not in one, "an index coordinate is no result"
     line = next(line for line in one.splitlines() if line.startswith("rows/drawn"))
     assert [f"{v:.4g}" for v in (drawn.min(), drawn.mean(), drawn.max())] == line.split()[7:10]
     both = show(two[0].folder, two[1].folder)
@@ -363,6 +365,29 @@ def test_show(two):
     assert "rows/square" in chosen.splitlines()[-2]
     with pytest.raises(InputError, match="Did you mean 'square'"):
         show(two[0].folder, variables=["squre"])
+
+
+def layered(layers: list[int], scale: float) -> xr.DataTree:
+    layer = np.array(layers)
+    group = xr.Dataset(
+        {"growth": (("layer",), scale * layer), "score": (("layer", "predictor"), np.outer(layer, [1.0, -1.0]))},
+        coords={"layer": layer, "predictor": np.array(["q", "g"])},
+    )
+    return xr.DataTree.from_dict({"layers": group})
+
+
+def test_layers_are_compared_by_number_not_by_place():
+    runs = [
+        (name, dict(compare._variables(tree)))
+        for name, tree in (("A", layered([0, 2, 4], 1.0)), ("B", layered([2, 3], 10.0)))
+    ]
+    rows = [line.split() for line in compare._axis_tables(runs, [], 100)]
+    assert rows[1:] == [["layer", "0", "2", "4", "3"], ["layers/growth", "A", "0", "2", "4"], ["B", "20", "30"]]
+    narrow = compare._axis_tables(runs, ["score"], 44)
+    cells = [line.split() for line in narrow if line]
+    assert cells[:3] == [["layer", "0", "2"], ["layers/score", "q", "A", "0", "2"], ["B", "2"]]
+    assert ["layers/score", "g", "A", "0", "-2"] in cells
+    assert cells[5] == ["layer", "4", "3"]
 
 
 def test_verify_and_whence(two, tmp_path):
@@ -443,7 +468,11 @@ def test_export(two, tmp_path):
             assert provenance[key].encode() not in text, key
     assert "host" not in json.loads((hidden / "run.json").read_text())["provenance"]
     for name in ("drawn.png", "drawn.pdf"):
-        assert set(whence(hidden / "figures" / name).origins[0].stamp.commit) in ({"0"}, set("unknown"))
+        assert set(whence(hidden / "figures" / name).origins[0].stamp.commit) in (
+            set("0"),
+            set("0+dirty"),
+            set("unknown"),
+        )
     first = export(two[0].folder, tmp_path / "1.zip", anonymous=True)
     second = export(two[0].folder, tmp_path / "2.zip", anonymous=True)
     assert first.read_bytes() == second.read_bytes()
