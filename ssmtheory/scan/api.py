@@ -22,13 +22,13 @@ import importlib.util
 import math
 from typing import Any
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from ssmtheory.errors import BackendError, InputError, MissingDependencyError, nearest
-from ssmtheory.scan.arrays import COMPLEX, REAL, compute_dtype, dtype_name, kind_of
+from ssmtheory.scan.arrays import COMPLEX, REAL, dtype_name, kind_of
 from ssmtheory.scan.conv import silu, softplus
 from ssmtheory.scan.problem import Reduce, ScanProblem
-from ssmtheory.typing import Array, Shape
+from ssmtheory.typing import Array
 
 __all__ = ["BACKENDS", "ResolvedBackend", "linear_recurrence", "resolve_backend", "selective_scan"]
 
@@ -185,7 +185,7 @@ def selective_scan(
         raise InputError(f"reduce is of type {type(reduce).__name__}: must be a function of (states, start)")
     _check_device(arrays)
 
-    batch, length, channels = u.shape
+    channels = u.shape[2]
     real_inputs = [x for x in (u, delta, A, B, C, D, z, delta_bias, initial_state) if x is not None]
     complex_state = any(dtype_name(x) in COMPLEX for x in real_inputs)
     wide = any(dtype_name(x) in ("float64", "complex128") for x in real_inputs)
@@ -323,9 +323,19 @@ def linear_recurrence(
         else:
             raise InputError(f"reset has shape {tuple(reset.shape)}: must be ({length},) or (b.shape[0], {length})")
     module = _module(name)
-    options = {"initial_state": initial_state, "reset": reset, "reverse": bool(reverse), "dtype": result_type}
+    options: dict[str, Any] = {
+        "initial_state": initial_state,
+        "reset": reset,
+        "reverse": bool(reverse),
+        "dtype": result_type,
+    }
     if kind == "numpy" and name in ("torch", "jax"):
         states, last = module.from_numpy_recurrence(a, b, **options)
+    elif name == "numpy":
+        direct = out is not None and _separate(out, arrays)
+        states, last = module.linear_recurrence(a, b, **options, out=xp.moveaxis(out, axis, 0) if direct else None)
+        if direct:
+            return (out, last) if return_last_state else out
     else:
         states, last = module.linear_recurrence(a, b, **options)
     states = xp.moveaxis(states, 0, axis)
@@ -433,7 +443,7 @@ def _check(arrays: dict[str, Any]) -> int:
                     f"{name} has shape {tuple(value.shape)}: its {value.shape[2]} groups must divide the "
                     f"{divisor} {what}"
                 )
-    expected: dict[str, tuple[Shape, str]] = {
+    expected: dict[str, tuple[tuple[Any, ...], str]] = {
         "D": ((per_step,), f"({axis},)"),
         "z": ((batch, length, channels), "(batch, length, channel)"),
         "delta_bias": ((per_step,), f"({axis},)"),
@@ -461,7 +471,8 @@ def _check(arrays: dict[str, Any]) -> int:
 
 def _check_dtype(name: str, array: Any, allowed: tuple[str, ...]) -> None:
     if array is not None and dtype_name(array) not in allowed:
-        raise InputError(f"{name} is {dtype_name(array)}: must be {', '.join(allowed[:-1])}{' or ' if allowed[:-1] else ''}{allowed[-1]}")
+        words = " or ".join(filter(None, (", ".join(allowed[:-1]), allowed[-1])))
+        raise InputError(f"{name} is {dtype_name(array)}: must be {words}")
 
 
 def _check_device(arrays: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ COMPLEX = ("complex64", "complex128")
 
 
 def array_kind(value: object) -> str | None:
-    """"numpy", "torch" or "jax"; None for anything else. Imports none of them."""
+    """ "numpy", "torch" or "jax"; None for anything else. Imports none of them."""
     if is_numpy_array(value):
         return "numpy"
     if is_torch_array(value):
@@ -67,7 +67,7 @@ def common_namespace(**arrays: Array | None) -> Namespace:
 
 
 def dtype_name(array: Any) -> str:
-    """"float32", "bfloat16", ...: the same names for every library."""
+    """ "float32", "bfloat16", ...: the same names for every library."""
     return str(array.dtype).removeprefix("torch.")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_torch_array
 
 from ssmtheory.errors import InputError, nearest
 from ssmtheory.scan.arrays import common_namespace, compute_dtype, dtype_name
@@ -36,6 +36,9 @@ def softplus(x: Array) -> Array:
     True
     """
     xp = array_namespace(x)
+    if is_torch_array(x):
+        # one fused pass each way; above the threshold torch returns x, exact once exp(-x) is below an ulp of x
+        return xp.nn.functional.softplus(x, threshold=40)
     zero = xp.asarray(0, dtype=x.dtype, device=device(x))
     # maximum shares its derivative at a tie, so that the slope at 0 is 1/2
     return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, zero)
@@ -65,6 +68,8 @@ def silu(x: Array) -> Array:
     Returns:
         Array of the shape and dtype of x.
     """
+    if is_torch_array(x):
+        return array_namespace(x).nn.functional.silu(x)  # one fused pass each way
     return x * sigmoid(x)
 
 

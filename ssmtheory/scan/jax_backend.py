@@ -24,17 +24,26 @@ __all__ = ["from_numpy", "from_numpy_recurrence", "linear_recurrence", "selectiv
 
 #: Size of the states handed at once to ``reduce``.
 _REDUCE_BYTES = 1 << 20
+#: Sequences up to this length are one chunk.
+_UNCHUNKED = 64
 #: Largest x with finite exp(x) in float64.
 _MAX_EXPONENT = 709.0
 
 
 def _chunk(length: int) -> int:
-    """About sqrt(length): chunk boundaries and the states of one chunk then take the same memory in the backward pass."""
-    return max(1, min(length, math.isqrt(length)))
+    """About sqrt(length), so that chunk boundaries and the states of one chunk take the same memory backwards.
+
+    A divisor of the length where there is one nearby: a rest would be compiled a second time.
+    """
+    if length <= _UNCHUNKED:
+        return max(1, length)
+    root = math.isqrt(length)
+    divisors = [n for n in range(root // 2, 2 * root + 1) if length % n == 0]
+    return min(divisors, key=lambda n: abs(n - root), default=root)
 
 
 def _half_exponential(x: Any) -> Any:
-    """f with f*f = exp(x), finite where exp(x) itself is not: a zero state stays zero, a tiny one finite, under A > 0."""
+    """f with f*f = exp(x), finite where exp(x) is not: a zero state stays zero, a tiny one finite, under A > 0."""
     if jnp.iscomplexobj(x):
         return jnp.exp(lax.complex(jnp.minimum(x.real / 2, _MAX_EXPONENT), x.imag / 2))
     return jnp.exp(jnp.minimum(x / 2, _MAX_EXPONENT))
@@ -49,7 +58,8 @@ def selective_scan(problem: ScanProblem, *, reduce: Reduce | None = None) -> tup
 
     Args:
         problem: the scan in normal form.
-        reduce: receives the states in the dtype of the last state; not inside jit, grad or vmap, which have no concrete states.
+        reduce: receives the states in the dtype of the last state; not inside jit, grad or vmap, where no state
+            is a number.
 
     Returns:
         y (batch, length, channel) and the last state (batch, channel, state).
@@ -83,7 +93,15 @@ def _reduced(arrays: tuple[Any, ...], problem: ScanProblem, reduce: Reduce) -> t
     for start in reversed(starts) if problem.reverse else starts:
         part = slice(start, min(start + steps, length))
         with jax.enable_x64(True):
-            inputs = (u[:, part], delta[:, part], A, B[:, part], C[:, part], h, None if reset is None else reset[:, part])
+            inputs = (
+                u[:, part],
+                delta[:, part],
+                A,
+                B[:, part],
+                C[:, part],
+                h,
+                None if reset is None else reset[:, part],
+            )
             y, h, kept = _scan(*inputs, options=options, keep=True)
             kept = kept.astype(problem.state_dtype)
         reduce(kept, start)
@@ -98,7 +116,7 @@ def _reduced(arrays: tuple[Any, ...], problem: ScanProblem, reduce: Reduce) -> t
 def _scan(
     u: Any, delta: Any, A: Any, B: Any, C: Any, h0: Any, reset: Any, *, options: tuple[Any, ...], keep: bool = False
 ) -> Any:
-    """The scan; with ``keep`` also all states (batch, length, channel, state), and the last one in working precision."""
+    """The scan; with ``keep`` also all states (batch, length, channel, state), the last one in working precision."""
     reverse, scale, compute_dtype, state_dtype = options
     batch, length, channels = u.shape
     groups, states = B.shape[2:]
@@ -157,9 +175,7 @@ def _chunked(step: Any, h: Any, inputs: list[Any], length: int, reverse: bool) -
     return h, outputs
 
 
-def linear_recurrence(
-    a: Any, b: Any, *, initial_state: Any, reset: Any, reverse: bool, dtype: str
-) -> tuple[Any, Any]:
+def linear_recurrence(a: Any, b: Any, *, initial_state: Any, reset: Any, reverse: bool, dtype: str) -> tuple[Any, Any]:
     """h_t = a_t h_{t-1} + b_t along axis 0; arguments as in the NumPy backend."""
     with jax.enable_x64(True):
         return _recurrence(a, b, initial_state, reset, reverse=reverse, dtype=dtype)
@@ -191,10 +207,9 @@ def from_numpy(problem: ScanProblem, reduce: Reduce | None) -> tuple[Any, Any]:
 
     names = ("u", "delta", "A", "B", "C", "initial_state", "reset")
     with jax.enable_x64(True):
-        values = {name: getattr(problem, name) for name in names}
-        problem = dataclasses.replace(
-            problem, **{name: None if x is None else jnp.asarray(x) for name, x in values.items()}
-        )
+        values: dict[str, Any] = {name: getattr(problem, name) for name in names}
+        values = {name: None if x is None else jnp.asarray(x) for name, x in values.items()}
+        problem = dataclasses.replace(problem, **values)
         inner = None if reduce is None else (lambda states, start: reduce(np.asarray(states), start))
         y, last = selective_scan(problem, reduce=inner)
         # the API scales and gates in place

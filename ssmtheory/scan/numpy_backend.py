@@ -57,7 +57,7 @@ def selective_scan(
     y_ordered = y[:, order].swapaxes(0, 1)
     reset = None if problem.reset is None else problem.reset[:, order].swapaxes(0, 1)
     # (group, state or 1, channel of the group)
-    A = problem.A.reshape(groups, per_group, -1).swapaxes(1, 2).astype(decay_type)
+    A = problem.A.reshape(groups, per_group, problem.A.shape[1]).swapaxes(1, 2).astype(decay_type)
 
     chunk = chunk_length(length, batch * channels * states * state_type.itemsize, _CHUNK_BYTES)
     decay_memory = np.empty((chunk, batch, *A.shape), decay_type)
@@ -129,7 +129,7 @@ def _complex_exponential(x: Array) -> None:
 
 def _contract(C: Array, h: Array, y: Array, scale: int) -> None:
     """y = scale * Re(sum over states of C h); C (chunk, batch, group, state), y (chunk, batch, channel)."""
-    steps, batch, groups, states, per_group = h.shape
+    steps, batch, groups, _, per_group = h.shape
     if C.dtype != h.dtype:
         C = C.astype(h.dtype if C.dtype.kind == "c" or h.dtype.kind != "c" else np.float64)
     if per_group >= 8:
@@ -193,7 +193,8 @@ def linear_recurrence(
         reset = None if reset is None else reset[::-1]
     ordered = result[::-1] if reverse else result
     invariant = a.shape[0] == 1
-    factor = a[0].astype(np.complex128 if a.dtype.kind == "c" else np.float64) if invariant else None
+    wide = np.complex128 if a.dtype.kind == "c" else np.float64
+    factor = a[0].astype(wide) if invariant else np.empty(0, wide)
     chunk = chunk_length(length, int(np.prod(step_shape)) * work.itemsize, _CHUNK_BYTES)
     carried = np.empty_like(h)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -202,7 +203,7 @@ def linear_recurrence(
             # a C-ordered copy in working precision, overwritten with the states
             x = np.array(b[part], dtype=work, order="C")
             if not invariant:
-                decay = np.array(a[part], dtype=np.complex128 if a.dtype.kind == "c" else np.float64, order="C")
+                decay = np.array(a[part], dtype=wide, order="C")
             for t in range(part.stop - start):
                 if reset is not None and reset[start + t].any():
                     h = np.where(reset[start + t], 0, h)

@@ -129,7 +129,7 @@ class _Chunk:
         self.start, self.stop = start, stop
         self.options = options
         batch, _, channels = u.shape
-        groups, states = B.shape[2:]
+        groups = B.shape[2]
         shape = (stop - start, batch, groups, 1, channels // groups)
         real = options.real
         self.u = u[:, start:stop].transpose(0, 1).to(real).reshape(shape)
@@ -210,7 +210,14 @@ def _from_state(h: Tensor, groups: int) -> Tensor:
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
-        u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h0: Tensor | None, reset: Tensor | None, options: _Options
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        h0: Tensor | None,
+        reset: Tensor | None,
+        options: _Options,
     ) -> tuple[Tensor, Tensor, Tensor]:
         batch, length, channels = u.shape
         groups, states = B.shape[2:]
@@ -272,7 +279,7 @@ class _ScanBackward(torch.autograd.Function):
         options: _Options,
     ) -> tuple[Tensor | None, ...]:
         batch, length, channels = u.shape
-        groups, states = B.shape[2:]
+        groups = B.shape[2]
         rates = _grouped(A, groups, options)
         conj_rates = rates.conj()
         du, ddelta, dB, dC = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (u, delta, B, C))
