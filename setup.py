@@ -22,7 +22,7 @@ PACKAGE_DATA = {
     "ssmtheory": ["references.bib"],
     "ssmtheory.scan": ["*.c"],
     "ssmtheory.data": ["corpora/*.xz", "corpora/*.md", "corpora/*.json"],
-    "ssmtheory.mamba": ["pretrained/*", "pretrained/*/*"],
+    "ssmtheory.mamba": ["pretrained/*", "pretrained/*/*", "pretrained/*/*/*"],
 }
 
 

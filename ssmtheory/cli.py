@@ -149,7 +149,8 @@ def doctor() -> None:
     rows.append(("compiled scan", "built", "") if kernel else ("compiled scan", "missing", compiler))
     rows += [(part, *_state(name, command)) for part, (name, command) in PARTS.items()]
     for kind, label in (("weights", "bundled models"), ("preset", "presets"), ("figure", "figure scripts")):
-        suffix = ".safetensors" if kind == "weights" else ""
+        # a bundled model is a folder with a config.json
+        suffix = "/config.json" if kind == "weights" else ""
         count = sum(name.endswith(suffix) for name in resources.names(kind))
         rows.append((label, f"{count}" if count else "missing", "" if count else missing_core))
     _table(rows)

@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "figure": ("figures", ("*.py",), "top"),
     "gallery": ("figures/gallery", ("*.png",), "top"),
     "claims": ("paper_repro", ("*/claims.toml",), "top"),
-    "weights": ("mamba/pretrained", ("*", "*/*"), "package"),
+    "weights": ("mamba/pretrained", ("*", "*/*", "*/*/*"), "package"),
     "corpus": ("data/corpora", ("*.xz",), "package"),
     "kernel": ("scan", ("*.c",), "package"),
     "references": (".", ("references.bib",), "package"),
