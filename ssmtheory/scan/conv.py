@@ -40,8 +40,8 @@ def softplus(x: Array) -> Array:
         # one fused pass each way; above the threshold torch returns x, exact once exp(-x) is below an ulp of x
         return xp.nn.functional.softplus(x, threshold=40)
     zero = xp.asarray(0, dtype=x.dtype, device=device(x))
-    # maximum shares its derivative at a tie, so that the slope at 0 is 1/2
-    return xp.log1p(xp.exp(-xp.abs(x))) + xp.maximum(x, zero)
+    # minimum and maximum share their derivative at a tie, so that the slope at 0 is 1/2; that of abs is 1 in JAX
+    return xp.log1p(xp.exp(xp.minimum(x, -x))) + xp.maximum(x, zero)
 
 
 def sigmoid(x: Array) -> Array:
@@ -54,7 +54,7 @@ def sigmoid(x: Array) -> Array:
         Array of the shape and dtype of x.
     """
     xp = array_namespace(x)
-    e = xp.exp(-xp.abs(x))
+    e = xp.exp(xp.minimum(x, -x))
     one = xp.asarray(1, dtype=x.dtype, device=device(x))
     return xp.where(x < 0, e, one) / (1 + e)
 
