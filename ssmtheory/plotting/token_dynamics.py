@@ -350,6 +350,7 @@ def draw_growth(tree: xr.DataTree, ax: Axes) -> None:
         chosen = predicted == code
         if chosen.any():
             ax.plot(layers[chosen], growth[chosen], marker, color=colour, markersize=4, label=label)
+    ax.margins(y=0.12)
     _integer_axis(ax, "x", "layer")
     ax.set_ylabel(r"mean $\ln|r'|/|r|$")
     _title(ax, "Growth", "measured, 95 %; marker: predicted" if bars else "measured; marker: predicted", legend_rows=1)
@@ -375,7 +376,7 @@ def draw_kappa(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
     ax.set_xlabel("lag [token]")
     ax.set_ylabel(r"$\bar\kappa$ / largest $|\bar\kappa|$")
     changed = float(np.nanmean(_get(tree, "layers/kappa_sign_change")))
-    _title(ax, "Kernel", f"sign changes in {changed:.0%} of channels")
+    _title(ax, "Kernel", f"{100 * changed:.0f} % of channels flip sign")
     if bar:
         small_bar(ax, mappable, "layer")
 
@@ -392,8 +393,12 @@ def _lag_ticks(ax: Axes, lags: np.ndarray) -> None:
 def _histogram(tree: xr.DataTree, ax: Axes, name: str, *, octaves: bool) -> Any:
     """Layer by bin heat map of a density: the share per octave (``octaves``) or per bin. Empty cells stay white.
 
+    Shares per bin get logarithmic colours: of a trained model's decays, most lie in the last bin.
+
     Bins at both ends that hold less than 1e-5 of every layer are cut off; more than 120 bins are drawn in groups.
     """
+    from matplotlib.colors import LogNorm, Normalize
+
     count = _get(tree, f"channels/{name}_histogram").astype(float)
     low, high = _get(tree, f"channels/{name}_bin_lower"), _get(tree, f"channels/{name}_bin_upper")
     share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
@@ -407,25 +412,23 @@ def _histogram(tree: xr.DataTree, ax: Axes, name: str, *, octaves: bool) -> Any:
         # bins of a logarithmic histogram need not be equally wide on that scale
         share = share / np.diff(np.log2(edges))
     top = float(share.max()) or 1.0
-    mesh = ax.pcolormesh(
-        edges,
-        _edges(_layers(tree)),
-        np.ma.masked_equal(share, 0),
-        cmap=SEQUENTIAL,
-        rasterized=True,
-        vmin=0,
-        vmax=top,
-    )
+    norm = Normalize(0, top) if octaves else LogNorm(min(1e-4, top / 10), top)
+    cells = np.ma.masked_equal(share, 0)
+    mesh = ax.pcolormesh(edges, _edges(_layers(tree)), cells, cmap=SEQUENTIAL, norm=norm, rasterized=True)
     _integer_axis(ax, "y", "layer")
     return mesh
 
 
 def _share_bar(ax: Axes, mesh: Any, label: str) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     bar = small_bar(ax, mesh, label, integer=False)
-    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    if isinstance(mesh.norm, LogNorm):
+        bar.ax.yaxis.set_minor_locator(NullLocator())
+    else:
+        bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
 
 
 def draw_delta_histogram(tree: xr.DataTree, ax: Axes) -> None:
@@ -485,7 +488,11 @@ def draw_state_rms(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
 
 
 def draw_concordance(tree: xr.DataTree, ax: Axes) -> None:
-    """Pooled kappa of every predictor of sign g: estimate, bootstrap interval, permutation interval, status word."""
+    """Pooled kappa of every predictor of sign g: estimate, bootstrap interval, permutation interval.
+
+    At the right: how often the signs agree, to be compared with the base rate in the title, and the status word.
+    Evidence asks for both: above the permutation interval, and more often right than always naming a layer's majority.
+    """
     names = [str(name) for name in _coordinate(tree, "concordance/kappa", "predictor")]
     kappa, flags = _get(tree, "concordance/kappa"), _get(tree, "concordance/pooled_evidence")
     low, high = _get(tree, "concordance/kappa_low"), _get(tree, "concordance/kappa_high")
@@ -495,13 +502,15 @@ def draw_concordance(tree: xr.DataTree, ax: Axes) -> None:
     ax.hlines(y, null_low, null_high, color="#BBBBBB", linewidth=5)
     bars = np.isfinite(low).any()
     ax.hlines(y, low, high, color=OKABE_ITO[0], linewidth=1.2, label="estimate, 95 %" if bars else "estimate")
-    for yi, value, flag in zip(y, kappa, flags, strict=True):
+    agree = _get(tree, "concordance/pooled_concordance")
+    base = float(_get(tree, "concordance/pooled_baseline"))
+    for yi, value, share, flag in zip(y, kappa, agree, flags, strict=True):
         face = OKABE_ITO[0] if flag else "white"
         ax.plot([value], [yi], marker="o", color=OKABE_ITO[0], markerfacecolor=face, markersize=4)
         ax.text(
             1.02,
             yi,
-            _evidence(int(flag)),
+            f"{100 * share:.0f} % {_evidence(int(flag))}",
             transform=ax.get_yaxis_transform(),
             va="center",
             ha="left",
@@ -513,7 +522,7 @@ def draw_concordance(tree: xr.DataTree, ax: Axes) -> None:
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(r"$\kappa$: agreement beyond chance")
-    _title(ax, "Which sign predicts sign $g$?", legend_rows=1)
+    _title(ax, "Predicting sign $g$", f"base rate {100 * base:.0f} %", legend_rows=1)
     _legend(ax, ncols=2, swatch="permuted, 95 %")
 
 
@@ -530,10 +539,12 @@ def draw_layer_concordance(tree: xr.DataTree, ax: Axes, predictor: str = "q") ->
     )
     flags = flags.astype(bool)
     baseline, colour = _get(tree, "concordance/majority_baseline"), OKABE_ITO[0]
-    _band(ax, layers, null_low, null_high, "#BBBBBB", 1.0)
+    ax.vlines(layers, null_low, null_high, color="#BBBBBB", linewidth=5)
+    for ends in (null_low, null_high):  # an interval too short to see is seen by its ends
+        ax.plot(layers, ends, linestyle="none", marker="_", color="#999999", markersize=7)
     ax.plot(layers, baseline, color=INK, linestyle=LINE_STYLES[1], linewidth=0.9, label="base rate")
     _intervals(ax, layers, low, high, colour)
-    ax.plot(layers, c, "o", color=colour, markerfacecolor="white", label="agreement")
+    ax.plot(layers, c, "o", color=colour, markerfacecolor="white", label="agree")
     ax.plot(layers[flags], c[flags], "o", color=colour)
     ax.set_ylim(-0.03, 1.03)
     _integer_axis(ax, "x", "layer")

@@ -218,7 +218,7 @@ def test_every_row_of_a_histogram_holds_all_of_it(draw, octaves: bool) -> None:
 
 def test_the_kernel_says_how_often_its_sign_changes() -> None:
     ax = panel(td.draw_kappa, changed("layers/kappa_sign_change", 0.25))
-    assert ax.get_title(loc="right") == "sign changes in 25% of channels"
+    assert ax.get_title(loc="right") == "25 % of channels flip sign"
     drawn = np.array([one.get_ydata() for one in ax.lines[1:]])
     np.testing.assert_allclose(np.abs(drawn).max(axis=1), 1)
     mean = values("channels/kappa").astype(float).mean(axis=2)
@@ -229,7 +229,11 @@ def test_concordance_says_evidence_or_not_beside_each_predictor() -> None:
     flags = np.array([0, 0, 1, 1, 0, 0, 1])
     ax = panel(td.draw_concordance, changed("concordance/pooled_evidence", flags))
     words = [text.get_text() for text in ax.texts]
-    assert words == ["evidence" if flag else "no evidence" for flag in flags]
+    agree = values("concordance/pooled_concordance")
+    assert words == [
+        f"{100 * a:.0f} % {'evidence' if flag else 'no evidence'}" for a, flag in zip(agree, flags, strict=True)
+    ]
+    assert ax.get_title(loc="right") == "base rate 80 %"
     points = [one for one in ax.lines if one.get_marker() == "o" and len(one.get_xdata()) == 1]
     np.testing.assert_allclose([one.get_xdata()[0] for one in points], values("concordance/kappa"))
     # filled where there is evidence
@@ -242,7 +246,7 @@ def test_concordance_says_evidence_or_not_beside_each_predictor() -> None:
 def test_layer_concordance_stands_beside_its_base_rate() -> None:
     ax = panel(td.draw_layer_concordance)
     np.testing.assert_allclose(line(ax, "base rate").get_ydata(), values("concordance/majority_baseline"))
-    np.testing.assert_allclose(line(ax, "agreement").get_ydata(), values("concordance/concordance")[:, 0])
+    np.testing.assert_allclose(line(ax, "agree").get_ydata(), values("concordance/concordance")[:, 0])
     flags = values("concordance/evidence")[:, 0].astype(bool)
     assert ax.get_title(loc="right") == f"evidence in {flags.sum()} of 6"
     assert ax.get_legend().get_texts()[0].get_text() == "permuted, 95 %"
