@@ -352,6 +352,81 @@ def checkpoint_weights(tree: xr.DataTree, step: int, config: MambaConfig) -> dic
     return weights
 
 
+_CARD = """# {name}
+
+A byte-level causal Mamba-1 language model: {parameters:,} parameters, {n_layer} layers of width {d_model}
+(d_inner {d_inner}, d_state {d_state}), vocabulary 256. It exists to be taken apart: small enough to analyse in seconds,
+deep enough for dynamics through depth to mean something. {which}
+
+| held-out text | windows of {length} bytes | state carried | 5-gram, same text | 5-gram, this corpus |
+|---|---|---|---|---|
+{rows}
+
+Loss in bits per byte over every byte of the held-out text, of the weights as stored here (float16). "5-gram" is an
+interpolated Kneser-Ney model of the same training text, and of this corpus's alone.
+
+- Data: public-domain English, shipped with the package: the plays in tinyshakespeare (last tenth held out) and the King
+  James Bible (every tenth chapter held out); {shakespeare:.0%} of the training windows from the first.
+- Training: `python -m ssmtheory.experiments.pretrain`, seed {seed}, {steps:,} steps of {batch} windows of {length} bytes
+  ({bytes:,} bytes), AdamW at a peak rate of {rate}; float32, scan backend "{backend}", {threads} thread. The loss curve and
+  the statistics through training are in that run's dataset, content {content}.
+- Weights: float16, original state-spaces layout; sha256 {sha256} over configuration and tensors.
+- Licence: Apache-2.0 for the weights; the texts are in the public domain.
+- Limits: 17th-century English in ASCII only; it knows words, not facts. One seed. Windows of {length} bytes in training: what
+  it does over longer distances was not trained. Nothing about it stands for models of another size or tokenisation.
+"""
+
+
+def export_models(tree: xr.DataTree, folder: Path, config: Config, *, name: str, content_sha256: str) -> list[str]:
+    """Write the kept checkpoints of a run as model folders in float16, each with a card that states what it reaches.
+
+    Args:
+        tree: the run's dataset.
+        folder: the models become sub-folders of it: `name` for the final one, `name`-step-K for the others.
+        config: of the run.
+        name: of the final model.
+        content_sha256: of the run's dataset, recorded in the cards.
+
+    Returns:
+        The models' names.
+    """
+    import torch
+
+    from ssmtheory.data import text
+    from ssmtheory.mamba.checkpoint import save_checkpoint
+
+    sizes = model_config(config)
+    heldout = {c: np.frombuffer(text.split(c).heldout, dtype=np.uint8) for c in CORPORA}
+    names = []
+    for step in kept_steps(config.steps):
+        final = step == config.steps
+        names.append(name if final else f"{name}-step-{step}")
+        weights = checkpoint_weights(tree, step, sizes)
+        stored = {k: torch.from_numpy(v.astype(np.float16).astype(np.float32)) for k, v in weights.items()}
+        reached: dict[str, dict[str, float]] = {}
+        with torch.no_grad():
+            for corpus in CORPORA:
+                reached[corpus] = {
+                    "window": heldout_bits(stored, sizes, heldout[corpus], config, carried=False),
+                    "streamed": heldout_bits(stored, sizes, heldout[corpus], config, carried=True),
+                    "kneser_ney_both": float(tree["baseline/kneser_ney_bits"].sel(corpus=corpus, counted="both")),
+                    "kneser_ney_own": float(tree["baseline/kneser_ney_bits"].sel(corpus=corpus, counted="own")),
+                }
+        card = {
+            "name": names[-1], "step": step, "training": asdict(config), "run_content_sha256": content_sha256,
+            "heldout_bits_per_byte": reached, "data": {c: text.sha256(c) for c in CORPORA}, "licence": "Apache-2.0",
+        }  # fmt: skip
+        sha256 = save_checkpoint(folder / names[-1], sizes, weights, dtype="float16", card=card)
+        rows = "\n".join(f"| {c} | " + " | ".join(f"{v:.4f}" for v in r.values()) + " |" for c, r in reached.items())
+        which = "The trained model." if final else f"A checkpoint of its training, after {step} of {config.steps} steps."
+        readme = _CARD.format(
+            **asdict(config), name=names[-1], parameters=sizes.parameters, d_inner=sizes.d_inner, which=which, rows=rows,
+            bytes=step * config.batch * config.length, content=content_sha256, sha256=sha256,
+        )  # fmt: skip
+        (folder / names[-1] / "README.md").write_text(readme, encoding="utf-8")
+    return names
+
+
 def verdict(tree: xr.DataTree) -> list[str]:
     """Say what the trained model reaches."""
     lines = []
