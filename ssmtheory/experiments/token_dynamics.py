@@ -930,7 +930,8 @@ def verdict(tree: xr.DataTree) -> list[str]:
     decided = (observed != 0) & (predicted != 0)
     if decided.any():
         agree = int(((observed == predicted) & decided).sum())
-        out.append(f"Of the {int(decided.sum())} layers where both are decided, {agree} do what the criterion says.")
+        n_decided = int(decided.sum())
+        out.append(f"Layers where both are decided and the tokens do what the criterion says: {agree} of {n_decided}.")
     out.append(_sign_sentence(tests, sequences))
     flags = {str(n): bool(f) for n, f in zip(tests["predictor"].values, tests["pooled_evidence"].values, strict=True)}
     lag_one = tests.sel(predictor="kappa")
@@ -945,7 +946,7 @@ def verdict(tree: xr.DataTree) -> list[str]:
         "(mean over layers); ".format(*share[:3])
         + (f"terms of g with evidence: {', '.join(strong)} (parts of g itself, not predictions)." if strong
            else "no single term has evidence.")
-        + (" A_Delta has evidence only as it shares v and u with the skip." if flags["A_Delta"] else "")
+        + (" A_Delta has evidence, too: it shares v and u with the skip." if flags["A_Delta"] else "")
     )  # fmt: skip
     chi = layers["chi"].values
     out.append(

@@ -551,6 +551,19 @@ def test_a_token_without_direction_is_named(tmp_path: Path) -> None:
         td.run_task(plan, plan.tasks[0])
 
 
+def test_the_embedded_model_on_its_held_out_text() -> None:
+    tree = td.run(td.Config(tokens=128, sequences=6))
+    layers, text = tree["layers"], tree["text"]
+    # the model card's 2.05 (Shakespeare) and 1.36 (King James) come from long contexts; 128 bytes are a colder start
+    assert text["bits_per_byte"].values[::2].mean() < 2.6
+    assert text["bits_per_byte"].values[1::2].mean() < 2.3
+    assert (layers["observed_scenario"].values == 1).all()  # norms grow in every layer
+    # float32: rounding of sums over 224 channels, relative to the largest part
+    assert layers["split_residual"].values.max() < 1e-5
+    assert layers["scan_residual"].values.max() < 1e-5
+    assert tree["channels/lyapunov"].values.max() < 0
+
+
 def test_unknown_model() -> None:
     with pytest.raises(InputError, match="no model 'shakespear-1m'"):
         td.plan(td.Config(model="shakespear-1m"))
