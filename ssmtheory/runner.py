@@ -328,8 +328,9 @@ class Progress:
         return f"{self.label} {bar} {self.done}/{self.total} {clock}{note}"
 
     def _draw(self, text: str) -> None:
-        columns = os.get_terminal_size(self.stream.fileno()).columns if self.terminal else 80
-        self.stream.write("\r" + text[: columns - 1].ljust(min(self._width, columns - 1)))
+        columns = (os.get_terminal_size(self.stream.fileno()).columns or 80) - 1  # a bare pty says 0
+        text = text[:columns]
+        self.stream.write("\r" + text.ljust(min(self._width, columns)))
         self.stream.flush()
         self._width = len(text)
 
@@ -539,6 +540,7 @@ def _run(module: Any, plan: base.Plan, out: Path, fresh: bool, quiet: bool, argv
                 arrays=arrays,
                 figures=figures,
                 verdict=list(module.verdict(tree)),
+                plan=dict(plan.describe),  # what was really used: the model and the peer it was checked against
                 seconds={
                     "tasks": round(sum(entry["seconds"] for entry in runs.done.values()), 3),
                     "dataset": round(drawing - assembling, 3),

@@ -90,7 +90,9 @@ class Config:
     rate: float = field(default=4e-3, metadata={"help": "peak learning rate of AdamW"})
     warmup: int = field(default=200, metadata={"help": "steps of linear warm-up"})
     decay: float = field(default=0.1, metadata={"help": "weight decay of matrices"})
-    shakespeare: float = field(default=0.45, metadata={"help": "share of windows from tinyshakespeare, the rest from kjv"})
+    shakespeare: float = field(
+        default=0.45, metadata={"help": "share of windows from tinyshakespeare, the rest from kjv"}
+    )
     seed: int = field(default=0, metadata={"help": "of the initial weights and of the windows"})
     backend: str = field(default="c", metadata={"help": "scan backend: c, torch or auto"})
     threads: int = field(default=1, metadata={"help": "torch threads; part of the result's last bits"})
@@ -286,9 +288,7 @@ def heldout_bits(weights: Any, sizes: MambaConfig, source: np.ndarray, config: C
         state = None
         for start in range(0, len(source) - 1, 4096):
             piece = torch.from_numpy(source[start : start + 4097].astype(np.int64))[None]
-            logits, state = forward(
-                weights, sizes, piece[:, :-1], state, return_state=True, backend=config.backend
-            )
+            logits, state = forward(weights, sizes, piece[:, :-1], state, return_state=True, backend=config.backend)
             nats += torch.nn.functional.cross_entropy(logits[0], piece[0, 1:], reduction="sum").item()
             count += piece.shape[1] - 1
     else:
@@ -418,7 +418,9 @@ def export_models(tree: xr.DataTree, folder: Path, config: Config, *, name: str,
         }  # fmt: skip
         sha256 = save_checkpoint(folder / names[-1], sizes, weights, dtype="float16", card=card)
         rows = "\n".join(f"| {c} | " + " | ".join(f"{v:.4f}" for v in r.values()) + " |" for c, r in reached.items())
-        which = "The trained model." if final else f"A checkpoint of its training, after {step} of {config.steps} steps."
+        which = (
+            "The trained model." if final else f"A checkpoint of its training, after {step} of {config.steps} steps."
+        )
         readme = _CARD.format(
             **asdict(config), name=names[-1], parameters=sizes.parameters, d_inner=sizes.d_inner, which=which, rows=rows,
             bytes=step * config.batch * config.length, content=content_sha256, sha256=sha256,

@@ -919,7 +919,7 @@ def verdict(tree: xr.DataTree) -> list[str]:
     ratio = np.exp(np.log(norm[:, -1] / norm[:, 0]).mean())
     observed, predicted = layers["observed_scenario"].values, layers["predicted_scenario"].values
     out.append(
-        f"Token norms change by a factor {ratio:.3g} (geometric mean) over the {n_model} layers; by layer they "
+        f"Token norms change by a factor {ratio:.3g} (geometric mean) over the {n_model} layers; layer by layer: "
         f"{_count(observed)} (95 % bootstrap over {sequences} sequences of {length} tokens)."
     )
     q = layers["q_positive_fraction"].values

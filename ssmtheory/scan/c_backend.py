@@ -129,9 +129,7 @@ def _function() -> Any:
             if any(ctx.needs_input_grad):
                 kept = torch.empty(batch, -(-length // SEGMENT), states, channels)
             shape = (batch, length, channels, states)
-            problem = _problem(
-                shape, u=u, delta=delta, A2=A2, B=B, C=C, reset=flags, y=y, last=last, checkpoints=kept
-            )
+            problem = _problem(shape, u=u, delta=delta, A2=A2, B=B, C=C, reset=flags, y=y, last=last, checkpoints=kept)
             library().ssm_forward(ctypes.byref(problem))
             ctx.shape = shape
             ctx.save_for_backward(u, delta, At, A2, B, C, flags, kept)

@@ -59,7 +59,9 @@ def load_checkpoint(path: Path, parameters: Mapping[str, Any], optimizer: Any, p
     wanted = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
     if saved != wanted:
         differing = sorted(set(saved.items()) ^ set(wanted.items()))
-        raise CheckpointError(f"{path} is of another model (first difference: {differing[0]}): delete it to start again")
+        raise CheckpointError(
+            f"{path} is of another model (first difference: {differing[0]}): delete it to start again"
+        )
     with torch.no_grad():
         for name, tensor in parameters.items():
             tensor.copy_(record["parameters"][name])
