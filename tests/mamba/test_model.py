@@ -239,13 +239,15 @@ def test_an_interrupted_trace_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.iterdir())
 
 
-def test_jax_and_torch_models_trace_to_the_same_numbers() -> None:
-    pytest.importorskip("torch")
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_models_on_other_libraries_trace_to_the_same_numbers(backend: str) -> None:
+    pytest.importorskip(backend)
     model = random_model("mamba2", dtype="float64")
     ids = some_ids(model, 1, 6)
     names = ["u", "q", "state_rms", "logits"]
-    ours, theirs = model.trace(ids, names), model.to(backend="torch").trace(ids, names)
+    ours, theirs = model.trace(ids, names), model.to(backend=backend).trace(ids, names)
     for path in ("signals/u", "signals/q", "signals/state_rms", "logits/logits"):
+        assert theirs[path].dtype == np.float64
         np.testing.assert_allclose(theirs[path], ours[path], atol=1e-12)
 
 
