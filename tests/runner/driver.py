@@ -1,4 +1,7 @@
-"""Kill a run at every place and time, and go on: `python -m tests.runner.driver faults|kills FOLDER`, JSON out.
+"""Kill a run at every place and time, go on, and print what was seen as JSON.
+
+    python -m tests.runner.driver faults|kills|main_kills FOLDER
+    python -m tests.runner.driver main_faults FOLDER STRIDE
 
 Children are forked after the imports and before any thread starts, so that each costs a fraction of a second.
 """
@@ -50,7 +53,12 @@ class Tiny:
 
 
 def _child(
-    out: Path, stop_at: int | None = None, after: bool = False, count: Path | None = None, module: Any = None
+    out: Path,
+    stop_at: int | None = None,
+    after: bool = False,
+    count: Path | None = None,
+    module: Any = None,
+    config: Any = KILL,
 ) -> int:
     """Run the experiment in a forked child; stop before or after the stop_at-th rename or fsync. Returns the exit code.
 
@@ -90,7 +98,7 @@ def _child(
     code = 1
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            runner.run(module or Tiny(), KILL, out=out)
+            runner.run(module or Tiny(), config, out=out)
         if count is not None:
             count.write_text(str(calls))
         code = 0
@@ -127,28 +135,42 @@ def _quick() -> None:
     runner._draw_figures = _draw
 
 
-def faults(root: Path) -> dict[str, Any]:
-    """Stop before and after every rename and fsync of a run, look, go on, look again."""
+def faults(root: Path, stride: int = 1, module: Any = None, config: Any = KILL) -> dict[str, Any]:
+    """Stop before and after every rename and fsync of a run (or each stride-th), look, go on, look again."""
     count = root / "count"
-    assert _child(root / "undisturbed", count=count) == 0
+    assert _child(root / "undisturbed", count=count, module=module, config=config) == 0
     total = int(count.read_text())
     whole = _look(root / "undisturbed")
     cases = []
-    for n in range(1, total + 1):
+    for n in range(1, total + 1, stride):
         for after in (False, True):
             out = root / f"{n}-{after}"
-            code = _child(out, n, after)
+            code = _child(out, n, after, module=module, config=config)
             between = _look(out) if out.exists() and any(out.iterdir()) else {"state": "none"}
-            again = _child(out)
+            again = _child(out, module=module, config=config)
             cases.append({"n": n, "after": after, "code": code, "between": between, "again": again, "end": _look(out)})
     return {"calls": total, "whole": whole, "cases": cases}
 
 
-def kills(root: Path) -> dict[str, Any]:
+def _main_job(root: Path) -> tuple[Any, Any]:
+    """token_dynamics of a small random model: every array it stores, none of the training."""
+    from ssmtheory.experiments import token_dynamics
+    from ssmtheory.mamba.checkpoint import save_checkpoint
+    from ssmtheory.mamba.config import MambaConfig
+    from ssmtheory.mamba.initialize import initial_weights
+
+    config = MambaConfig.mamba1(d_model=16, n_layer=3, vocab_size=256, d_state=4)
+    save_checkpoint(root / "model", config, initial_weights(config, 0))
+    chosen = token_dynamics.Config(model=str(root / "model"), tokens=48, sequences=6, check=False, backend="numpy")
+    return token_dynamics, chosen
+
+
+def kills(root: Path, module: Any = squares, config: Any = KILL) -> dict[str, Any]:
     """SIGKILL at 20 uniform times of a run, go on, look."""
     os.environ["SQUARES_SLEEP"] = "0.05"
+    _child(root / "first", module=module, config=config)  # what the first run alone has to load
     start = time.monotonic()
-    assert _child(root / "undisturbed", module=squares) == 0
+    assert _child(root / "undisturbed", module=module, config=config) == 0
     length = time.monotonic() - start
     whole = _look(root / "undisturbed")
     cases = []
@@ -157,17 +179,26 @@ def kills(root: Path) -> dict[str, Any]:
         process = os.fork()
         if not process:
             with contextlib.suppress(BaseException):
-                runner.run(squares, KILL, out=out)
+                runner.run(module, config, out=out)
             os._exit(0)
         time.sleep(length * (n + 0.5) / 20)
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         between = _look(out) if out.exists() and any(out.iterdir()) else {"state": "none"}
-        again = _child(out, module=squares)
+        again = _child(out, module=module, config=config)
         cases.append({"n": n, "between": between, "again": again, "end": _look(out)})
     return {"whole": whole, "cases": cases}
 
 
 if __name__ == "__main__":
     _quick()
-    print(json.dumps({"faults": faults, "kills": kills}[sys.argv[1]](Path(sys.argv[2]))))
+    what, root = sys.argv[1], Path(sys.argv[2])
+    if what == "faults":
+        result = faults(root)
+    elif what == "kills":
+        result = kills(root)
+    elif what == "main_kills":
+        result = kills(root, *_main_job(root))
+    else:
+        result = faults(root, int(sys.argv[3]), *_main_job(root))
+    print(json.dumps(result))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +168,33 @@ def test_transcript(tmp_path, monkeypatch, capsys):
 
     assert runner.main(NAME, ["-q", "--fresh"]) == 0
     assert capsys.readouterr() == (f"{folder}\n", "")
+
+
+def test_progress_on_a_terminal(tmp_path):
+    """One line, redrawn in place, gone at the end."""
+    read, write = pty.openpty()
+    code = "import sys; from ssmtheory.runner import main; sys.exit(main('tests.runner.squares'))"
+    command = [sys.executable, "-c", code, "--rows", "2", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=write, stdout=subprocess.PIPE, text=True)
+    os.close(write)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(read, 4096)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(read)
+    out, _ = process.communicate()
+    frames = shown.decode().split("\r")
+    assert "\n" not in shown.decode()
+    assert [f.split()[-2:] for f in frames[1:4]] == [["0/2", "0:00:00"], ["1/2", "0:00:00"], ["2/2", "0:00:00"]]
+    assert frames[3].count("━") == 24
+    assert max(map(len, frames)) < 80
+    assert (frames[-2].strip(), frames[-1]) == ("", ""), "the line is wiped"
+    assert out.startswith("done in")
 
 
 def test_progress_is_about_four_lines(tmp_path, capsys):

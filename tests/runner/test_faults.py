@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def drive(what: str, folder: Path) -> dict:
+def drive(what: str, folder: Path, *more: str) -> dict:
     """In a process of its own: it forks, which must not happen after threads have started."""
-    command = [sys.executable, "-m", "tests.runner.driver", what, str(folder)]
+    command = [sys.executable, "-m", "tests.runner.driver", what, str(folder), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -46,9 +46,21 @@ def test_stopped_before_and_after_every_rename_and_fsync(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_at_20_uniform_times(tmp_path):
-    result = drive("kills", tmp_path)
+@pytest.mark.parametrize("job", ["kills", "main_kills"])
+def test_killed_at_20_uniform_times(tmp_path, job):
+    result = drive(job, tmp_path)
     assert len(result["cases"]) == 20
     for case in result["cases"]:
         check(case, result["whole"])
     assert sum(case["between"]["state"] == "running" for case in result["cases"]) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_main_job_stopped_at_renames_and_fsyncs(tmp_path):
+    """The main job writes some hundred arrays: every 97th call here (a prime, so that all kinds of call are met)."""
+    result = drive("main_faults", tmp_path, "97")
+    assert len(result["cases"]) >= 4
+    for case in result["cases"]:
+        assert case["code"] == 9, case
+        check(case, result["whole"])
