@@ -17,7 +17,7 @@ An experiment computes: it neither prints nor plots nor writes. Whoever drives i
 notebook) does.
 
 A module with `WORKDIR = True` has long tasks with checkpoints of their own: `run_task(plan, key, workdir)` gets a
-folder that survives a kill and is removed only after the task's part is durable.
+folder that survives a kill and is removed when the run is complete.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,6 +23,12 @@ SCHEMA = DatasetSchema(
     },
     dimensions={"wing": Dimension("wing", "m")},
 )
+
+
+def test_every_reserved_dimension_is_documented():
+    text = (Path(__file__).parents[2] / "docs/schema.md").read_text()
+    rows = text[text.index("## Reserved dimensions") :].splitlines()[4:]
+    assert rows == [f"| `{name}` | {d.units} | {d.long_name} |" for name, d in RESERVED_DIMENSIONS.items()]
 
 
 def good() -> xr.DataTree:
