@@ -168,9 +168,7 @@ class LagKernel:
         self._B: np.ndarray | None = None
         self._seen = 0
 
-    def update(
-        self, delta: np.ndarray, B: np.ndarray, C: np.ndarray, lag_one: np.ndarray | None = None
-    ) -> np.ndarray:
+    def update(self, delta: np.ndarray, B: np.ndarray, C: np.ndarray, lag_one: np.ndarray | None = None) -> np.ndarray:
         """Take the next tokens.
 
         Args:

@@ -221,7 +221,7 @@ def run_task(plan: Plan, key: str, workdir: Path) -> dict[str, np.ndarray]:
 
 
 def _kneser_ney() -> np.ndarray:
-    """Held-out bits per byte (counted, corpus) of 5-grams: of both corpora's training parts, and of the corpus alone."""
+    """Held-out bits per byte (counted, corpus) of 5-grams, of both corpora's training parts and of the corpus alone."""
     from ssmtheory.data import text
     from ssmtheory.data.ngram import KneserNey
 
@@ -310,7 +310,7 @@ def assemble(plan: Plan, parts: Mapping[str, Mapping[str, np.ndarray]]) -> xr.Da
 
     part = {**parts["train"], **parts["baseline"]}
     steps = plan.context.steps
-    coordinates = {
+    coordinates: dict[str, dict[str, Any]] = {
         "heldout": {"observed": observed_steps(steps), "corpus": list(CORPORA)},
         "final": {"corpus": list(CORPORA)},
         "baseline": {"counted": ["both", "own"], "corpus": list(CORPORA)},
@@ -340,10 +340,11 @@ def checkpoint_weights(tree: xr.DataTree, step: int, config: MambaConfig) -> dic
     """
     from ssmtheory.mamba.config import parameter_shapes
 
-    kept = tree["checkpoints/kept"].values.tolist()
+    checkpoints = tree["checkpoints"].to_dataset()
+    kept = checkpoints["kept"].values.tolist()
     if step not in kept:
         raise InputError(f"no parameters were kept at step {step}: kept steps are {', '.join(map(str, kept))}")
-    flat = tree["checkpoints/parameters"].sel(kept=step).values
+    flat = checkpoints["parameters"].sel(kept=step).values
     weights, start = {}, 0
     for name, shape in parameter_shapes(config).items():
         size = int(np.prod(shape))
@@ -365,15 +366,16 @@ deep enough for dynamics through depth to mean something. {which}
 Loss in bits per byte over every byte of the held-out text, of the weights as stored here (float16). "5-gram" is an
 interpolated Kneser-Ney model of the same training text, and of this corpus's alone.
 
-- Data: public-domain English, shipped with the package: the plays in tinyshakespeare (last tenth held out) and the King
-  James Bible (every tenth chapter held out); {shakespeare:.0%} of the training windows from the first.
+- Data: public-domain English, shipped with the package: the plays in tinyshakespeare (last tenth held out) and
+  the King James Bible (every tenth chapter held out); {shakespeare:.0%} of the training windows from the first.
 - Training: `python -m ssmtheory.experiments.pretrain`, seed {seed}, {steps:,} steps of {batch} windows of {length} bytes
-  ({bytes:,} bytes), AdamW at a peak rate of {rate}; float32, scan backend "{backend}", {threads} thread. The loss curve and
-  the statistics through training are in that run's dataset, content {content}.
+  ({bytes:,} bytes), AdamW at a peak rate of {rate}; float32, scan backend "{backend}", {threads} thread. The loss
+  curve and the statistics through training are in that run's dataset, content {content}.
 - Weights: float16, original state-spaces layout; sha256 {sha256} over configuration and tensors.
 - Licence: Apache-2.0 for the weights; the texts are in the public domain.
-- Limits: 17th-century English in ASCII only; it knows words, not facts. One seed. Windows of {length} bytes in training: what
-  it does over longer distances was not trained. Nothing about it stands for models of another size or tokenisation.
+- Limits: 17th-century English in ASCII only; it knows words, not facts. One seed. Windows of {length} bytes in
+  training: what it does over longer distances was not trained. Nothing about it stands for models of another size or
+  tokenisation.
 """
 
 
@@ -422,8 +424,8 @@ def export_models(tree: xr.DataTree, folder: Path, config: Config, *, name: str,
             "The trained model." if final else f"A checkpoint of its training, after {step} of {config.steps} steps."
         )
         readme = _CARD.format(
-            **asdict(config), name=names[-1], parameters=sizes.parameters, d_inner=sizes.d_inner, which=which, rows=rows,
-            bytes=step * config.batch * config.length, content=content_sha256, sha256=sha256,
+            **asdict(config), name=names[-1], parameters=sizes.parameters, d_inner=sizes.d_inner, which=which,
+            rows=rows, bytes=step * config.batch * config.length, content=content_sha256, sha256=sha256,
         )  # fmt: skip
         (folder / names[-1] / "README.md").write_text(readme, encoding="utf-8")
     return names

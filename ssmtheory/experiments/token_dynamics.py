@@ -177,9 +177,7 @@ SCHEMA = DatasetSchema(
             ),
             "map_abs": _f(("layer", "token_i", "token_j"), "1", "the same, mean of |P_dij| over channels"),
             "row_token": Variable(("row",), "int64", "token", "query token of the row", optional=True),
-            "rows": _f(
-                ("layer", "row", "token", "channel"), "1", "rows P_dij of the first sequence", optional=True
-            ),
+            "rows": _f(("layer", "row", "token", "channel"), "1", "rows P_dij of the first sequence", optional=True),
         },
     },
     dimensions={"part": Dimension("part of the radial rate g: skip, self, hist, bias")},
@@ -224,7 +222,7 @@ class Config:
 
 
 def _indices(option: str, text: str, limit: int, what: str) -> tuple[int, ...]:
-    """"0-2,5" -> (0, 1, 2, 5); every index below `limit`, rising and without repeats."""
+    """ "0-2,5" -> (0, 1, 2, 5); every index below `limit`, rising and without repeats."""
     chosen: set[int] = set()
     for item in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = item.partition("-")

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import mmap
-import os
 import pickletools
 import re
 import zipfile
@@ -22,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from ssmtheory.errors import CheckpointError, InputError, StoreError, nearest, require
+from ssmtheory.errors import CheckpointError, InputError, nearest, require
 from ssmtheory.mamba.config import MambaConfig, parameter_shapes
+from ssmtheory.results import fs
 from ssmtheory.typing import PathType
 
 __all__ = ["Checkpoint", "Tensor", "model_sha256", "read_checkpoint", "read_json", "read_tensors", "save_checkpoint"]
@@ -461,11 +461,11 @@ def save_checkpoint(
     if layout == "huggingface":
         tensors = {name.replace("backbone.embedding.", "backbone.embeddings."): t for name, t in tensors.items()}
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = list(tensors)
-        if not 1 <= shards <= len(names):
-            raise InputError(f"shards must be from 1 to {len(names)} (the number of tensors), not {shards}")
+    names = list(tensors)
+    if not 1 <= shards <= len(names):
+        raise InputError(f"shards must be from 1 to {len(names)} (the number of tensors), not {shards}")
+    with fs.store_errors(folder):
+        fs.make_folder(folder)
         if shards == 1:
             _write_safetensors(folder / "model.safetensors", tensors)
         else:
@@ -481,8 +481,6 @@ def save_checkpoint(
         if card is not None:
             _write(folder / "card.json", [_json({**card, "sha256": sha256})])
         _write(folder / "config.json", [_json(written)])
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written: {error.strerror or error}") from error
     return sha256
 
 
@@ -522,16 +520,13 @@ def _json(value: Any) -> bytes:
 
 def _write(path: Path, pieces: Iterable[Any]) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
+
+    def write(scratch: Path) -> None:
+        with open(scratch, "wb") as file:
             for piece in pieces:
                 file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+
+    fs.write_file(path, write)
 
 
 def _listed(names: Iterable[str], limit: int = 4) -> str:

@@ -44,7 +44,7 @@ def initial_weights(config: MambaConfig, seed: int = 0) -> dict[str, Any]:
         kind = name.split(".")[-2] + "." + name.split(".")[-1]
         if kind.endswith(".A_log"):
             value = np.broadcast_to(np.log(np.arange(1, config.d_state + 1)), shape)
-        elif kind.endswith(".D") or "norm" in kind and kind.endswith(".weight"):
+        elif kind.endswith(".D") or ("norm" in kind and kind.endswith(".weight")):
             value = np.ones(shape)
         elif kind == "dt_proj.bias":
             step = np.exp(rng.uniform(math.log(1e-3), math.log(1e-1), shape)).clip(1e-4)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ssmtheory.errors import InputError, StoreError, nearest
+from ssmtheory.errors import InputError, nearest
 from ssmtheory.mamba.forward import MixerSignals
+from ssmtheory.results import fs
 from ssmtheory.scan import selective_scan
 from ssmtheory.typing import PathType
 
@@ -158,31 +159,30 @@ def collect(
     wanted, chosen = _choose(model, names, layers)
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise InputError(f"chunk must be a positive integer, not {chunk!r}")
-    partial: Path | None = None
-    if out is not None:
-        out = Path(out)
-        if out.exists():
-            raise InputError(f"{out} exists already: remove it, or trace to another folder")
-        partial = out.with_name(f".{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
     attrs = {
         "Conventions": "ssmtheory-1",
         "title": f"signals of {model.name}",
         "model": model.name,
         "model_sha256": model.sha256,
     }
-    writer = _Writer(tokens, wanted, chosen, channels, chunk, partial)
+    if out is None:
+        writer = _Writer(tokens, wanted, chosen, channels, chunk, None)
+        writer.run(model)
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs)} | writer.datasets())
+    out = Path(out)
+    if out.exists():
+        raise InputError(f"{out} exists already: remove it, or trace to another folder")
+    scratch = fs.temporary(out)
     try:
-        model.stream(tokens, writer.tap, chunk=chunk, on_logits=writer.on_logits if "logits" in wanted else None)
-        if partial is None or out is None:
-            return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs)} | writer.datasets())
-        writer.finish(attrs)
-        partial.rename(out)
-    except OSError as error:
-        raise StoreError(f"{out} cannot be written: {error.strerror or error}") from error
+        with fs.store_errors(out):
+            fs.make_folder(out.parent)
+            fs.discard(scratch)
+            writer = _Writer(tokens, wanted, chosen, channels, chunk, scratch)
+            writer.run(model)
+            writer.finish(attrs)
+            fs.publish(scratch, out)
     finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return xr.open_datatree(str(out), engine="zarr", consolidated=False)
 
 
@@ -217,6 +217,11 @@ class _Writer:
         self.channels = None if channels is None else np.asarray(channels, dtype=np.int64)
         self.arrays: dict[str, Any] = {}
         self.dims: dict[str, tuple[str, ...]] = {}
+
+    def run(self, model: Traceable) -> None:
+        """Stream the tokens through the model into the arrays."""
+        on_logits = self.on_logits if "logits" in self.names else None
+        model.stream(self.tokens, self.tap, chunk=self.chunk, on_logits=on_logits)
 
     def tap(self, layer: int, signals: MixerSignals) -> None:
         if layer not in self.layers:

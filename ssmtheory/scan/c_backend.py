@@ -61,7 +61,7 @@ def instruction_set() -> str:
 
 
 def channel_groups(batch: int, channels: int) -> int:
-    """Return into how many groups of channels a problem is cut; a function of its shape alone, so sums are repeatable."""
+    """Return into how many groups of channels a problem is cut: by its shape alone, so that sums are repeatable."""
     blocks = -(-channels // 8)
     return max(1, min(8 // max(batch, 1), blocks // 8))
 

@@ -302,14 +302,20 @@ class _ScanBackward(torch.autograd.Function):
             g = (conj_C.to(options.work) * cotangent).contiguous()
             g[-1] += dh
             back = part.decay.conj().resolve_conj()
-            for t in range(stop - start - 1, -1, -1):
-                through = back[t] * g[t] if part.second is None else back[t] * g[t] * part.second[t]
-                if steps is not None and steps[start + t]:
-                    through = _forget(reset, start + t, through)
-                if t:
-                    g[t - 1] += through
-                else:
-                    dh = through
+            if part.second is None and steps is None:
+                rows, factors = g.unbind(0), back.unbind(0)
+                for t in range(stop - start - 1, 0, -1):
+                    rows[t - 1].addcmul_(factors[t], rows[t])
+                dh = factors[0] * rows[0]
+            else:
+                for t in range(stop - start - 1, -1, -1):
+                    through = back[t] * g[t] if part.second is None else back[t] * g[t] * part.second[t]
+                    if steps is not None and steps[start + t]:
+                        through = _forget(reset, start + t, through)
+                    if t:
+                        g[t - 1] += through
+                    else:
+                        dh = through
             dC[:, start:stop] = _like(_sum_channels(h.conj(), cotangent), C).transpose(0, 1)
             source = part.delta * part.u
             dB[:, start:stop] = _like(_sum_channels(g, source), B).transpose(0, 1)
@@ -318,13 +324,13 @@ class _ScanBackward(torch.autograd.Function):
             before *= part.decay
             if part.second is not None:
                 before *= part.second
-            z = before.conj() * g
+            z = before.conj_physical_().mul_(g)
             if rates.shape[1] == 1:
                 z = z.sum(-2, keepdim=True)
             if not A.is_complex():
                 z = _re(z)
-            dA += (z * part.delta).sum((0, 1))
             dstep = dsource * part.u + _re((conj_rates * z).sum(-2, keepdim=True))
+            dA += z.mul_(part.delta).sum((0, 1))
             shape = (stop - start, batch, channels)
             du[:, start:stop] = (dsource * part.delta).reshape(shape).transpose(0, 1).to(u.dtype)
             ddelta[:, start:stop] = dstep.reshape(shape).transpose(0, 1).to(delta.dtype)

@@ -94,7 +94,7 @@ def train(
     """
     import torch
 
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for n, p in parameters.items() if decayed(n)], "weight_decay": schedule.decay},
         {"params": [p for n, p in parameters.items() if not decayed(n)], "weight_decay": 0.0},
     ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_schedule_warms_up_and_ends_at_the_final_share():
     rates = [schedule.learning_rate(step) for step in range(100)]
     assert rates[9] == 2.0
     assert math.isclose(rates[-1], 0.2)
-    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
     with pytest.raises(InputError, match="cannot warm up for 100"):
         Schedule(steps=100, rate=1.0, warmup=100)
 
