@@ -368,8 +368,8 @@ interpolated Kneser-Ney model of the same training text, and of this corpus's al
 
 - Data: public-domain English, shipped with the package: the plays in tinyshakespeare (last tenth held out) and
   the King James Bible (every tenth chapter held out); {shakespeare:.0%} of the training windows from the first.
-- Training: `python -m ssmtheory.experiments.pretrain`, seed {seed}, {steps:,} steps of {batch} windows of {length} bytes
-  ({bytes:,} bytes), AdamW at a peak rate of {rate}; float32, scan backend "{backend}", {threads} thread. The loss
+- Training: `python -m ssmtheory.experiments.pretrain`, seed {seed}, {steps:,} steps of {batch} windows of {length}
+  bytes ({bytes:,} bytes), AdamW at a peak rate of {rate}; float32, scan backend "{backend}", {threads} thread. The loss
   curve and the statistics through training are in that run's dataset, content {content}.
 - Weights: float16, original state-spaces layout; sha256 {sha256} over configuration and tensors.
 - Licence: Apache-2.0 for the weights; the texts are in the public domain.
