@@ -295,3 +295,23 @@ def test_held_out_curves_stand_beside_their_baseline() -> None:
     np.testing.assert_allclose(ax.lines[0].get_ydata(), values("heldout/bits_per_byte", TRAINING)[:, 0])
     # step 0 has a place on the logarithmic axis
     assert ax.lines[0].get_xdata()[0] == 0.5
+
+
+# ---------------------------------------------------------------------------------------------------- gallery
+
+
+def test_the_gallery_shows_every_script_and_says_where_each_figure_comes_from() -> None:
+    from ssmtheory.results import compare
+
+    gallery = resources.folder("gallery")
+    index = (gallery / "README.md").read_text(encoding="utf-8")
+    shown = {Path(name).stem for name in resources.names("gallery")}
+    assert shown >= {Path(name).stem for name in resources.names("figure")}
+    for name in shown:
+        assert f"![{name}]({name}.png)" in index
+        stamps = compare.read_stamps(gallery / f"{name}.png")
+        assert [stamp.run_id.partition("-")[0] for stamp in stamps] in (["token_dynamics"], ["pretrain"])
+        assert stamps[0].commit != "unknown"
+    # one run behind all figures of the analysis
+    runs = {s.run_id for n in shown for s in compare.read_stamps(gallery / f"{n}.png")}
+    assert len(runs) == 2
