@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from ssmtheory import resources
-from ssmtheory.errors import BackendError, CheckpointError, InputError, MissingDependencyError
+from ssmtheory.errors import BackendError, CheckpointError, InputError, MissingDependencyError, StoreError
 from ssmtheory.mamba import (
     ByteTokenizer,
     MambaConfig,
@@ -237,6 +238,26 @@ def test_an_interrupted_trace_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         model.trace(some_ids(model), out=tmp_path / "t")
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="a file of that name is in the way"):
+        model.save(tmp_path / "file" / "model")
+    with pytest.raises(StoreError, match="a file of that name is in the way"):
+        model.trace(some_ids(model), out=tmp_path / "file" / "trace")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssmtheory.results.fs.fsync", full)
+    with pytest.raises(StoreError, match="no space left"):
+        model.save(tmp_path / "model")
+    (tmp_path / "model").rmdir()  # empty: no half-written file stays
+    with pytest.raises(StoreError, match="no space left"):
+        model.trace(some_ids(model), out=tmp_path / "trace")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax"])
