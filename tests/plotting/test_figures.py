@@ -23,6 +23,8 @@ TREE = synthetic.token_dynamics(layers=6, tokens=64, channels=12, states=4)
 TRAINING = synthetic.pretrain(steps=600, layers=6)
 TREES = {"token_dynamics": TREE, "pretrain": TRAINING}
 ALL = [(experiment, name) for experiment in plotting.SUBJECTS for name in plotting.figure_names(experiment)]
+# drawn as they are by scripts, which are checked at the same width below
+BY_SCRIPT = {"overview", "attention", "concordance", "clustering"}
 
 
 def panel(draw, tree: xr.DataTree = TREE, *arguments: object, **options: object):
@@ -54,7 +56,7 @@ def values(path: str, tree: xr.DataTree = TREE) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- all figures
 
 
-@pytest.mark.parametrize(("experiment", "name"), ALL)
+@pytest.mark.parametrize(("experiment", "name"), [pair for pair in ALL if pair[1] not in BY_SCRIPT])
 def test_every_figure_is_sound(experiment: str, name: str) -> None:
     figure = plotting.draw(experiment, name, TREES[experiment], "neurips")
     assert figure.get_size_inches()[0] == 5.5
