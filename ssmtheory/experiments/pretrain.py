@@ -10,6 +10,7 @@ training, statistics of the dynamics at each observed step, and the parameters a
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -369,13 +370,19 @@ interpolated Kneser-Ney model of the same training text, and of this corpus's al
 - Data: public-domain English, shipped with the package: the plays in tinyshakespeare (last tenth held out) and
   the King James Bible (every tenth chapter held out); {shakespeare:.0%} of the training windows from the first.
 - Training: `python -m ssmtheory.experiments.pretrain`, seed {seed}, {steps:,} steps of {batch} windows of {length}
-  bytes ({bytes:,} bytes), AdamW at a peak rate of {rate}; float32, scan backend "{backend}", {threads} thread. The loss
-  curve and the statistics through training are in that run's dataset, content {content}.
-- Weights: float16, original state-spaces layout; sha256 {sha256} over configuration and tensors.
+  bytes, of which this model has seen {seen:,} bytes; AdamW at a peak rate of {rate}, float32, scan backend "{backend}",
+  {threads} thread. The run's dataset has content sha256 {content}.
+{curves}- Weights: float16, original state-spaces layout; sha256 over configuration and tensors
+  {sha256}.
 - Licence: Apache-2.0 for the weights; the texts are in the public domain.
 - Limits: 17th-century English in ASCII only; it knows words, not facts. One seed. Windows of {length} bytes in
   training: what it does over longer distances was not trained. Nothing about it stands for models of another size or
   tokenisation.
+"""
+
+
+_CURVES = """- Through training: training.npz holds the loss of every step, and at 25 steps the held-out loss and, by layer, the mean
+  step Delta, the fraction of tokens with q > 0, the radial rate and its sign, and the norm of the residual stream.
 """
 
 
@@ -418,17 +425,32 @@ def export_models(tree: xr.DataTree, folder: Path, config: Config, *, name: str,
             "name": names[-1], "step": step, "training": asdict(config), "run_content_sha256": content_sha256,
             "heldout_bits_per_byte": reached, "data": {c: text.sha256(c) for c in CORPORA}, "licence": "Apache-2.0",
         }  # fmt: skip
-        sha256 = save_checkpoint(folder / names[-1], sizes, weights, dtype="float16", card=card)
-        rows = "\n".join(f"| {c} | " + " | ".join(f"{v:.4f}" for v in r.values()) + " |" for c, r in reached.items())
-        which = (
-            "The trained model." if final else f"A checkpoint of its training, after {step} of {config.steps} steps."
-        )
-        readme = _CARD.format(
-            **asdict(config), name=names[-1], parameters=sizes.parameters, d_inner=sizes.d_inner, which=which,
-            rows=rows, bytes=step * config.batch * config.length, content=content_sha256, sha256=sha256,
-        )  # fmt: skip
-        (folder / names[-1] / "README.md").write_text(readme, encoding="utf-8")
+        save_checkpoint(folder / names[-1], sizes, weights, dtype="float16", card=card)
+        write_card(folder / names[-1])
+    curves: dict[str, Any] = {"heldout/observed": np.array(observed_steps(config.steps))}
+    for group in ("training", "heldout"):
+        curves |= {f"{group}/{v}": tree[f"{group}/{v}"].to_numpy() for v in SCHEMA.groups[f"/{group}"]}
+    np.savez_compressed(folder / name / "training.npz", **curves)
     return names
+
+
+def write_card(folder: Path) -> None:
+    """Write a model's README.md from its card.json: what it is, what it reaches, and how it came about."""
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    config, step = Config(**card["training"]), card["step"]
+    sizes = model_config(config)
+    final = step == config.steps
+    rows = [
+        f"| {c} | " + " | ".join(f"{v:.4f}" for v in r.values()) + " |"
+        for c, r in card["heldout_bits_per_byte"].items()
+    ]
+    readme = _CARD.format(
+        **asdict(config), name=card["name"], parameters=sizes.parameters, d_inner=sizes.d_inner, rows="\n".join(rows),
+        which="The trained model." if final else f"A checkpoint of its training, after {step} of {config.steps} steps.",
+        seen=step * config.batch * config.length, content=card["run_content_sha256"], sha256=card["sha256"],
+        curves=_CURVES if final else "",
+    )  # fmt: skip
+    (folder / "README.md").write_text(readme, encoding="utf-8")
 
 
 def verdict(tree: xr.DataTree) -> list[str]:
