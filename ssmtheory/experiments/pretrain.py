@@ -381,7 +381,8 @@ interpolated Kneser-Ney model of the same training text, and of this corpus's al
 """
 
 
-_CURVES = """- Through training: training.npz holds the loss of every step, and at 25 steps the held-out loss and, by layer,
+_CURVES = """\
+- Through training: training.npz holds the loss of every step, and at 25 steps the held-out loss and, by layer,
   the mean step Delta, the fraction of tokens with q > 0, the radial rate and its sign, and the norm of the residual
   stream.
 """
