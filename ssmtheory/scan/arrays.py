@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from array_api_compat import array_namespace, is_jax_array, is_numpy_array, is_torch_array
@@ -68,7 +69,13 @@ def common_namespace(**arrays: Array | None) -> Namespace:
 
 def dtype_name(array: Any) -> str:
     """ "float32", "bfloat16", ...: the same names for every library."""
-    return str(array.dtype).removeprefix("torch.")
+    return _name_of(array.dtype)
+
+
+@functools.cache
+def _name_of(dtype: DType) -> str:
+    # cached: NumPy takes several microseconds to name a dtype, and a call asks for twenty names
+    return str(dtype).removeprefix("torch.")
 
 
 def compute_dtype(xp: Namespace, *arrays: Array | None) -> DType:
