@@ -260,6 +260,8 @@ def test_stopped_by_a_signal(tmp_path, sent):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell starts its background jobs with SIGINT ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     first = process.stderr.readline()
     assert first == "squares 1/4\n"
