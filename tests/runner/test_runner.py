@@ -251,6 +251,15 @@ COMMAND = [
 ]
 
 
+@pytest.fixture
+def interruptible():
+    """Children can be interrupted: a shell starts background jobs with SIGINT ignored, and that would be inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal(tmp_path, sent):
     process = subprocess.Popen(
@@ -260,8 +269,6 @@ def test_stopped_by_a_signal(tmp_path, sent):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a shell starts its background jobs with SIGINT ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     first = process.stderr.readline()
     assert first == "squares 1/4\n"
