@@ -246,19 +246,26 @@ class _Writer:
             if low < 0 or high >= channels:
                 raise InputError(f"channel {low if low < 0 else high}: the layer has channels 0 to {channels - 1}")
 
-        def reduce(states: Any, start: int) -> None:
-            states = numpy(states)
-            at = signals.start + start
-            if "state_rms" in self.names:
-                rms = np.sqrt(np.mean(np.square(states), axis=-1))
-                self._put("state_rms", row, at, rms.astype(dtype), ("channel",))
-            if "states" in self.names:
-                kept = states if self.channels is None else states[:, :, self.channels]
-                self._put("states", row, at, kept.astype(dtype), ("channel", "state"))
-
         s = signals
         dtype = numpy(s.u[:0]).dtype
+        kept = channels if self.channels is None else self.channels.size
+        # the scan's own chunks are small: gathered here, so that each zarr chunk is written once
+        rms = np.empty(s.u.shape, dtype) if "state_rms" in self.names else None
+        all_states = np.empty((*s.u.shape[:2], kept, s.B.shape[-1]), dtype) if "states" in self.names else None
+
+        def reduce(states: Any, start: int) -> None:
+            states = numpy(states)
+            at = slice(start, start + states.shape[1])
+            if rms is not None:
+                rms[:, at] = np.sqrt(np.mean(np.square(states), axis=-1))
+            if all_states is not None:
+                all_states[:, at] = states if self.channels is None else states[:, :, self.channels]
+
         selective_scan(s.u, s.delta, s.A, s.B, s.C, initial_state=s.initial_state, reduce=reduce)
+        if rms is not None:
+            self._put("state_rms", row, s.start, rms, ("channel",))
+        if all_states is not None:
+            self._put("states", row, s.start, all_states, ("channel", "state"))
 
     def on_logits(self, start: int, logits: Any) -> None:
         value = numpy(logits)
