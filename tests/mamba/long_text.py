@@ -1,8 +1,8 @@
 """Peak memory of a full trace of a long text through a 130m-shaped model: `python tests/mamba/long_text.py TOKENS`.
 
 24 layers, d_inner 1536, d_state 16, random weights; every signal of every layer is taken and reduced to statistics, the
-state's root mean square at every token included, chunk-major. Prints a JSON line. 65,536 tokens take about an hour of
-one core with the compiled scan.
+state's root mean square at every token included, chunk-major. Prints a JSON line. Measured: 65,536 tokens, backend "c"
+(a second argument), 28 minutes on one core of a busy machine, peak 1.39 GiB.
 """
 
 from __future__ import annotations
