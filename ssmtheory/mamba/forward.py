@@ -19,29 +19,33 @@ Gu and Dao, arXiv 2312.00752, algorithm 2 and section 3:
 Mamba-2 (Dao and Gu, arXiv 2405.21060, section 7) differs in these: delta is (batch, length, head), A and D are (head,),
 B and C are (batch, length, group, state) and come from the residual stream beside u, not from u; gated is normed.
 Falcon-Mamba is Mamba-1 with RMS norms of Delta's low-rank input, B and C; the B and C below are what enters the scan.
+
+A float32 model on NumPy is computed in float64, block by block, and what leaves it (signals, logits) is rounded once. Deep
+models amplify the rounding of any float32 step without bound; nothing less keeps every block as near to the exact result
+as another library happens to come. `backend="c"`, torch and JAX compute in the weights' dtype.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array
 
 from ssmtheory.mamba.config import MambaConfig
 from ssmtheory.scan import causal_conv1d, rms_norm, selective_scan, silu, softplus
 
 __all__ = [
-    "MambaState", "MixerSignals", "Tap", "forward", "gate_and_project", "mamba1_mixer", "mamba2_mixer", "scan_mamba1",
-    "scan_mamba2",
+    "MambaState", "MixerSignals", "Tap", "arithmetic_dtype", "forward", "gate_and_project", "mamba1_mixer",
+    "mamba2_mixer", "rounded", "scan_mamba1", "scan_mamba2",
 ]  # fmt: skip
 
 
 @dataclass
 class MambaState:
-    """What a model carries from one chunk of tokens to the next.
+    """What a model carries from one chunk of tokens to the next, in the dtype of the arithmetic.
 
     conv: per layer, the last d_conv - 1 inputs of the convolution, (batch, d_conv - 1, channel).
     ssm: per layer, the state h, (batch, channel, state).
@@ -171,6 +175,17 @@ def mamba2_mixer(
     return MixerSignals(None, hidden, u, z, delta, A, B, C, D, y, gated, update, state, last), conv_state
 
 
+def arithmetic_dtype(like: Any, backend: str) -> Any:
+    """The dtype that weights like this one are computed in (see the module's text)."""
+    return array_namespace(like).float64 if is_numpy_array(like) and backend != "c" else like.dtype
+
+
+def rounded(signals: MixerSignals, dtype: Any) -> MixerSignals:
+    """The same signals with every array in dtype."""
+    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    return MixerSignals(**{name: v.astype(dtype) if is_numpy_array(v) else v for name, v in values.items()})
+
+
 _MIXERS = {"mamba1": mamba1_mixer, "mamba2": mamba2_mixer, "falcon_mamba": mamba1_mixer}
 
 
@@ -188,7 +203,8 @@ def forward(
     """Run a Mamba language model on a chunk of tokens.
 
     Args:
-        weights: parameter name (original state-spaces naming) to array; decides framework, dtype and device.
+        weights: parameter name (original state-spaces naming) to array; decides framework, device, and the dtype of
+            logits and signals (see the module's text for the arithmetic).
         config: sizes.
         tokens: (batch, length) integers, of the same framework as the weights.
         state: carried from the chunk before; None at the start of a text.
@@ -201,40 +217,48 @@ def forward(
         logits (batch, length or 1, vocab), and with `return_state` a `MambaState`.
     """
     mixer = _MIXERS[config.family]
-    residual = weights["backbone.embedding.weight"][tokens]
+    embedding = weights["backbone.embedding.weight"]
+    xp, stored = array_namespace(embedding), embedding.dtype
+    wide = arithmetic_dtype(embedding, backend)
+
+    def weight(name: str) -> Any:
+        value = weights.get(name)
+        return None if value is None else xp.astype(value, wide, copy=False)
+
+    residual = xp.astype(embedding[tokens], wide, copy=False)
     state = state or MambaState([None] * config.n_layer, [None] * config.n_layer)
     conv, ssm = list(state.conv), list(state.ssm)
     for layer in range(config.n_layer):
         prefix = f"backbone.layers.{layer}."
 
-        def weight(name: str, prefix: str = prefix + "mixer.") -> Any:
-            return weights.get(prefix + name)
+        def mixer_weight(name: str, prefix: str = prefix + "mixer.") -> Any:
+            return weight(prefix + name)
 
-        hidden = _norm(residual, weights, prefix + "norm", config)
-        signals, conv[layer] = mixer(hidden, weight, config, conv[layer], ssm[layer], backend)
+        hidden = _norm(residual, weight, prefix + "norm", config)
+        signals, conv[layer] = mixer(hidden, mixer_weight, config, conv[layer], ssm[layer], backend)
         ssm[layer] = signals.last_state
         signals.residual, signals.start = residual, state.position
         if tap is not None:
-            tap(layer, signals)
+            tap(layer, signals if wide == stored else rounded(signals, stored))
         residual = residual + signals.update
     out = None
     if logits != "none":
         final = residual if logits == "all" else residual[:, -1:]
-        final = _norm(final, weights, "backbone.norm_f", config)
-        head = weights.get("lm_head.weight")
-        out = _linear(final, weights["backbone.embedding.weight"] if head is None else head)
+        final = xp.astype(_norm(final, weight, "backbone.norm_f", config), stored, copy=False)
+        # the last product is not amplified by anything: no float64 copy of the vocabulary
+        out = _linear(final, weights.get("lm_head.weight", embedding))
     if not return_state:
         return out
     return out, MambaState(conv, ssm, state.position + int(tokens.shape[1]))
 
 
-def _norm(x: Any, weights: Mapping[str, Any], name: str, config: MambaConfig) -> Any:
+def _norm(x: Any, weight: Weight, name: str, config: MambaConfig) -> Any:
     if config.norm == "layer":
         xp = array_namespace(x)
         centred = x - xp.mean(x, axis=-1, keepdims=True)
         variance = xp.mean(centred * centred, axis=-1, keepdims=True)
-        return centred / xp.sqrt(variance + config.norm_eps) * weights[name + ".weight"] + weights[name + ".bias"]
-    return rms_norm(x, weights[name + ".weight"], eps=config.norm_eps)
+        return centred / xp.sqrt(variance + config.norm_eps) * weight(name + ".weight") + weight(name + ".bias")
+    return rms_norm(x, weight(name + ".weight"), eps=config.norm_eps)
 
 
 def _linear(x: Any, weight: Any, bias: Any = None) -> Any:

@@ -364,7 +364,7 @@ def block(
     Raises:
         InputError: a missing array, or shapes that contradict one another.
     """
-    from ssmtheory.mamba.forward import mamba1_mixer, mamba2_mixer
+    from ssmtheory.mamba.forward import arithmetic_dtype, mamba1_mixer, mamba2_mixer, rounded
 
     names = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     for dotted in ("in_proj.weight", "in_proj.bias", "conv1d.weight", "conv1d.bias", "x_proj.weight", "dt_proj.weight",
@@ -393,8 +393,11 @@ def block(
     if hidden.ndim != 3 or hidden.shape[-1] != config.d_model:
         raise InputError(f"hidden has shape {tuple(hidden.shape)}: must be (batch, length, {config.d_model})")
     run = mamba2_mixer if config.family == "mamba2" else mamba1_mixer
+    wide, stored = arithmetic_dtype(names["A_log"], backend), hidden.dtype
+    if wide != stored:
+        names, hidden = {name: value.astype(wide) for name, value in names.items()}, hidden.astype(wide)
     signals, _ = run(hidden, names.get, config, conv_state, state, backend)
-    return signals
+    return signals if wide == stored else rounded(signals, stored)
 
 
 # ---------------------------------------------------------------------- finding and loading
@@ -485,7 +488,8 @@ def load(
     Args:
         name: an embedded model (`available()`), a folder with a checkpoint in the original or the Hugging Face layout,
             or `hf:ORG/NAME[@REVISION]`.
-        dtype: "float32" or "float64", of weights and arithmetic.
+        dtype: "float32" or "float64", of weights, signals and logits (NumPy computes both in float64: see
+            `ssmtheory.mamba.forward`).
         backend, device: as of `MambaLM`.
         check: compare with transformers on a few tokens where it is installed (an embedded model, whose sha256 is
             verified and which was compared when it was made, does not import it); otherwise require that one-shot,

@@ -275,7 +275,7 @@ def test_models_on_other_libraries_trace_to_the_same_numbers(backend: str) -> No
 # ---------------------------------------------------------------------- one mixer from arrays
 def test_a_block_from_arrays_is_the_model_s_mixer() -> None:
     for name in CONFIGS:
-        model = random_model(name)
+        model = random_model(name).to(dtype="float64")
         taken: dict[int, MixerSignals] = {}
         model(some_ids(model), tap=lambda k, s, taken=taken: taken.update({k: s}))
         config = None if name == "mamba1" else model.config
