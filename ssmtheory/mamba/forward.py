@@ -20,9 +20,9 @@ Mamba-2 (Dao and Gu, arXiv 2405.21060, section 7) differs in these: delta is (ba
 B and C are (batch, length, group, state) and come from the residual stream beside u, not from u; gated is normed.
 Falcon-Mamba is Mamba-1 with RMS norms of Delta's low-rank input, B and C; the B and C below are what enters the scan.
 
-A float32 model on NumPy is computed in float64, block by block, and what leaves it (signals, logits) is rounded once. Deep
-models amplify the rounding of any float32 step without bound; nothing less keeps every block as near to the exact result
-as another library happens to come. `backend="c"`, torch and JAX compute in the weights' dtype.
+A float32 model on NumPy is computed in float64, block by block, and what leaves it (signals, logits) is rounded once.
+Deep models amplify the rounding of any float32 step without bound; nothing less keeps every block as near to the exact
+result as another library happens to come. `backend="c"`, torch and JAX compute in the weights' dtype.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def arithmetic_dtype(like: Any, backend: str) -> Any:
 
 def rounded(signals: MixerSignals, dtype: Any) -> MixerSignals:
     """The same signals with every array in dtype."""
-    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    values: dict[str, Any] = {field.name: getattr(signals, field.name) for field in fields(signals)}
     return MixerSignals(**{name: v.astype(dtype) if is_numpy_array(v) else v for name, v in values.items()})
 
 
