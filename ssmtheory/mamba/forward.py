@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from array_api_compat import array_namespace, is_numpy_array
@@ -182,8 +182,8 @@ def arithmetic_dtype(like: Any, backend: str) -> Any:
 
 def rounded(signals: MixerSignals, dtype: Any) -> MixerSignals:
     """The same signals with every array in dtype."""
-    values: dict[str, Any] = {field.name: getattr(signals, field.name) for field in fields(signals)}
-    return MixerSignals(**{name: v.astype(dtype) if is_numpy_array(v) else v for name, v in values.items()})
+    values = {field.name: getattr(signals, field.name) for field in fields(signals)}
+    return replace(signals, **{name: v.astype(dtype) for name, v in values.items() if is_numpy_array(v)})
 
 
 _MIXERS = {"mamba1": mamba1_mixer, "mamba2": mamba2_mixer, "falcon_mamba": mamba1_mixer}
