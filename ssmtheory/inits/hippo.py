@@ -564,8 +564,8 @@ def phase_heights(N: int, angle: float = 0.0) -> Array:
     """All y with phi_N(-1/2 + i y) = -e^{-i angle}: the spectrum of the normal matrix A_N - theta P P^T, |a| = 1.
 
     On the line Re s = -1/2 the phase of phi_N is 2 sum_k arccot(y/(k+1/2)), which falls from 2 pi N to 0: the m-th
-    height solves sum_k arccot(y/(k+1/2)) = ((2m+1) pi - angle)/2. Newton's method, on whichever of the sum and its complement
-    has the smaller value, converges to full relative precision.
+    height solves sum_k arccot(y/(k+1/2)) = ((2m+1) pi - angle)/2. Newton's method, on whichever of the sum and its
+    complement has the smaller value, converges to full relative precision.
 
     Args:
         N: number of states.
@@ -633,9 +633,10 @@ def _arctan_law(size: int, target: Array) -> Array:
         part = slice(start, start + block)
         z, goal, complement = y[part], target[part], rest[part]
         direct = goal <= complement
+        change = np.zeros_like(z)
         for step in range(60):
             # the last step in long double, so that no sum of N arctangents is rounded on the way
-            last = step > 0 and np.abs(change).max(initial=0) < 1e-6
+            last = step > 0 and float(np.abs(change).max(initial=0)) < 1e-6
             wide = np.longdouble if last else np.float64
             ratio = half.astype(wide) / z[:, None]
             angle = np.where(direct[:, None], np.arctan(ratio), np.arctan(1 / ratio)).sum(axis=1)
