@@ -1,4 +1,4 @@
-"""The `ssmtheory` command: every experiment as a subcommand, and the commands that look after runs and figures.
+"""The `ssmtheory` command: every experiment as a subcommand, and the commands that look after runs, figures and claims.
 
 `ssmtheory token-dynamics ...` and `python -m ssmtheory.experiments.token_dynamics ...` are the same: both hand the
 options to `ssmtheory.runner.main`, which reads them from the experiment's `Config`. Commands import late.
@@ -131,12 +131,14 @@ PARTS: dict[str, tuple[str, str]] = {
     "hub tokenizers": ("tokenizers", "pip install 'ssmtheory[hf]'"),
     "peer for self-checks": ("transformers", "pip install transformers"),
     "interval arithmetic": ("python-flint", "pip install 'ssmtheory[rigor]'"),
-    "control (slycot)": ("slycot", "pip install 'ssmtheory[control]'"),
+    "python-control": ("control", "pip install 'ssmtheory[control]'"),
+    "pyMOR": ("pymor", "pip install 'ssmtheory[control]'"),
+    "SLICOT": ("slycot", "pip install 'ssmtheory[control]'"),
     "netCDF export": ("h5netcdf", "pip install 'ssmtheory[netcdf]'"),
     "cluster": ("distributed", "pip install 'ssmtheory[cluster]'"),
     "seaborn": ("seaborn", "pip install 'ssmtheory[figures]'"),
 }
-CORE = ("array-api-compat", "cyclopts", "matplotlib", "numpy", "safetensors", "scipy", "xarray", "zarr")
+CORE = ("array-api-compat", "cyclopts", "matplotlib", "numpy", "safetensors", "scipy", "sympy", "xarray", "zarr")
 
 
 def doctor() -> None:
@@ -287,6 +289,70 @@ def figures_check(*names: str, venue: str = "screen", out: Path = RUNS) -> int:
     return 0
 
 
+# ---------------------------------------------------------------------------------------------------- the ledger
+
+
+def repro_list(*papers: str) -> None:
+    """List the claims of the ledger: budget, recorded status, and the claim in one sentence.
+
+    Args:
+        papers: whose claims; all when none is named.
+    """
+    from ssmtheory.repro import claims, ledger
+
+    rows = [("claim", "tier", "status", "sentence")]
+    rows += [(c.name, c.tier, c.status, c.sentence) for c in ledger.select(claims.load(papers))]
+    _table(rows)
+
+
+def repro_run(paper: str, /, *, claim: str | None = None, out: Path = RUNS) -> int:
+    """Run the claims of one paper, whatever they cost, and say what each came to.
+
+    Args:
+        paper: one of those that `ssmtheory repro list` shows before the slash.
+        claim: only this one.
+        out: folder that holds the runs; a run that a claim rests on is made first.
+    """
+    from ssmtheory.repro import claims, ledger
+
+    good = True
+    for each in ledger.select(claims.load([paper]), claim):
+        outcome = ledger.run(each, out=out)
+        good &= outcome.holds
+        print(ledger.describe(outcome), end="\n\n", flush=True)
+    return 0 if good else 1
+
+
+def repro_check(*papers: str, tier: str = "smoke", report: Path | None = None, out: Path = RUNS) -> int:
+    """Run every claim up to a budget, write the report, and fail where a recorded status no longer holds.
+
+    Args:
+        papers: whose claims; all when none is named.
+        tier: the dearest budget to run: smoke, laptop or gpu.
+        report: where to write it; paper_repro/REPORT.md in a checkout when all papers are checked.
+        out: folder that holds the runs; a run that a claim rests on is made first.
+    """
+    from ssmtheory.repro import claims, ledger
+    from ssmtheory.results import fs
+
+    chosen = claims.load(papers)
+    width = max(len(each.name) for each in ledger.select(chosen))
+    row = f"{{:<{width}}}  {{:<9}}  {{:<9}}  {{:>7}}  {{}}"
+    print(row.format("claim", "recorded", "found", "seconds", "number"))
+    outcomes = []
+    for outcome in ledger.check(chosen, tier=tier, out=out):
+        outcomes.append(outcome)
+        said = f"WRONG: {outcome.problem}" if outcome.problem else outcome.note or ledger.number(outcome)
+        cells = (outcome.claim.name, outcome.claim.status, outcome.found, f"{outcome.seconds:.2f}", said)
+        print(row.format(*cells), flush=True)
+    target = ledger.report_path() if report is None and not papers else report
+    print(ledger.summary(outcomes))
+    if target is not None:
+        fs.write_file(target, ledger.report(chosen, outcomes, tier).encode())
+        print(f"report: {target}")
+    return 0 if all(outcome.holds for outcome in outcomes) else 1
+
+
 # ---------------------------------------------------------------------------------------------------- the command line
 
 
@@ -315,6 +381,11 @@ def _application() -> App:
     figures.command(figures_build, name="build")
     figures.command(figures_check, name="check")
     app.command(figures)
+    repro = App(name="repro", help="List, run and check the papers' claims.", group=kept)
+    repro.command(repro_list, name="list")
+    repro.command(repro_run, name="run")
+    repro.command(repro_check, name="check")
+    app.command(repro)
     return app
 
 

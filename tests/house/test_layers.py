@@ -35,7 +35,8 @@ HOUSE: dict[str, tuple[int, set[str] | str]] = {
     "experiments": (5, "*"),
     "bench": (5, "*"),
     "runner": (6, "*"),
-    "cli": (7, "*"),
+    "repro": (7, "*"),
+    "cli": (8, "*"),
 }
 
 

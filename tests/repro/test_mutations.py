@@ -1,0 +1,42 @@
+"""Every claim of the ledger holds, and its mutation of the code turns it red."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ssmtheory.repro import claims, ledger, mutation
+from ssmtheory.repro.claims import Claim
+
+CLAIMS = [claim for paper in claims.load() for claim in paper.claims if claim.status != "not-run"]
+
+
+def parameters(slow_mutations: bool) -> list[object]:
+    return [
+        pytest.param(
+            claim,
+            id=claim.name,
+            marks=[pytest.mark.slow] if claim.tier != "smoke" or (slow_mutations and claim.mutation.slow) else [],
+        )
+        for claim in CLAIMS
+        if claim.mutation is not None
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", parameters(False))
+def test_the_record_holds(claim: Claim, tmp_path: Path) -> None:
+    outcome = ledger.run(claim, out=tmp_path)
+    assert outcome.found != "unknown", outcome.note
+    assert outcome.problem == ""
+
+
+@pytest.mark.parametrize("claim", parameters(True))
+def test_the_mutation_turns_it_red(claim: Claim, tmp_path: Path) -> None:
+    """By a number or a verdict: a check that merely breaks down has noticed nothing."""
+    assert claim.mutation is not None
+    with mutation.applied(claim.mutation):
+        outcome = ledger.run(claim, out=tmp_path)
+    assert outcome.found not in ("unknown", "error"), outcome.problem or outcome.note
+    assert outcome.problem
