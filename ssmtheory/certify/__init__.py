@@ -1,0 +1,70 @@
+"""Rigorous enclosures in ball arithmetic (python-flint, Arb): every result is a certificate that proves itself again.
+
+| module | what |
+|---|---|
+| certificate | the claim, its bounds, how it was proved; `verify`, JSON, the bracket that `ssmtheory.lti` uses |
+| spectrum | eigenvalues of S4D-LegS at any N, and the law of the top one for all N |
+| supnorm | sup over all real frequencies of the S4D gap and of HiPPO-rho's deviation, spikes |
+| conditioning | eigenvector condition numbers: LegS, HiPPO-rho, any diagonalisable matrix |
+| response | sup over all real frequencies for given matrices; the deviation of a PTD with given E |
+| stability | spectral abscissa, and the guarantee that needs only norms of E |
+| frontier | the lower bound on the condition number of every PTD |
+| definition | what the certificates of LegS start from, with the proof |
+| balls | exact numbers, outward decimals, definiteness and extreme eigenvalues of ball matrices |
+
+>>> from ssmtheory import certify
+>>> certify.top_eigenvalue(32).verify()
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Certificate": "certificate",
+    "CertificationError": "balls",
+    "as_hinf_norm": "certificate",
+    "condition": "conditioning",
+    "hippo_rho_condition": "conditioning",
+    "hippo_rho_deviation": "supnorm",
+    "hippo_rho_poles": "conditioning",
+    "legs_condition": "conditioning",
+    "ptd_condition_lower_bound": "frontier",
+    "ptd_condition_lower_bound_area": "frontier",
+    "ptd_deviation": "response",
+    "ptd_guarantee": "stability",
+    "s4d_gap": "supnorm",
+    "s4d_spike": "supnorm",
+    "stability": "stability",
+    "sup_norm": "response",
+    "top_eigenvalue": "spectrum",
+    "top_eigenvalue_law": "spectrum",
+}
+_MODULES = (
+    "balls",
+    "certificate",
+    "conditioning",
+    "definition",
+    "frontier",
+    "response",
+    "spectrum",
+    "stability",
+    "supnorm",
+)
+
+__all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    # functions load with their module on first use: `stability` names both, and the function is what is meant
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
