@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssmtheory.plotting import style, token_dynamics
+from ssmtheory.plotting import panels, token_dynamics
 
 NEEDS = {"tree": "token_dynamics.default"}
 
 
 def draw(venue: str, tree: Any) -> Any:
     """Draw two panels of the weights above two panels of the data."""
-    panels = (
+    chosen = (
         token_dynamics.draw_eigenvalues,
         token_dynamics.draw_symmetric_spectrum,
         token_dynamics.draw_q_positive,
         token_dynamics.draw_growth,
     )
-    with style.style(venue) as page:
-        figure = style.new_figure(venue, height=0.72 * page.full)
-        token_dynamics.arrange(figure, tree, panels)
-    return figure
+    return panels.page(venue, 3.96, chosen, tree)

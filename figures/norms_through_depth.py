@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssmtheory.plotting import style, token_dynamics
+from ssmtheory.plotting import panels, token_dynamics
 
 NEEDS = {"tree": "token_dynamics.default"}
 
 
 def draw(venue: str, tree: Any) -> Any:
     """Draw norms and rates above their parts and the turning."""
-    panels = (
+    chosen = (
         token_dynamics.draw_norms,
         token_dynamics.draw_radial_rate,
         token_dynamics.draw_radial_split,
         token_dynamics.draw_angular_speed,
     )
-    with style.style(venue) as page:
-        figure = style.new_figure(venue, height=0.7 * page.full)
-        token_dynamics.arrange(figure, tree, panels)
-    return figure
+    return panels.page(venue, 3.85, chosen, tree)

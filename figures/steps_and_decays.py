@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssmtheory.plotting import style, token_dynamics
+from ssmtheory.plotting import panels, token_dynamics
 
 NEEDS = {"tree": "token_dynamics.default"}
 
 
 def draw(venue: str, tree: Any) -> Any:
     """Draw the two distributions side by side."""
-    panels = (token_dynamics.draw_delta_histogram, token_dynamics.draw_decay_histogram)
-    with style.style(venue) as page:
-        figure = style.new_figure(venue, height=0.36 * page.full)
-        token_dynamics.arrange(figure, tree, panels)
-    return figure
+    chosen = (token_dynamics.draw_delta_histogram, token_dynamics.draw_decay_histogram)
+    return panels.page(venue, 1.98, chosen, tree)

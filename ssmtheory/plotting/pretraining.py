@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssmtheory.errors import InputError
+from ssmtheory.plotting.panels import page, read, read_labels
 from ssmtheory.plotting.style import (
     FAINT,
     new_figure,
@@ -27,22 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "draw_heldout", "draw_observable", "draw_training_loss", "figure_dynamics", "figure_loss"]
 
 
-def _get(tree: xr.DataTree, path: str) -> np.ndarray:
-    try:
-        return np.asarray(tree[path].values)
-    except KeyError:
-        raise InputError(f"the dataset ({tree.attrs.get('schema', 'no schema')}) has no {path}.") from None
-
-
-def _label(tree: xr.DataTree, path: str, dim: str) -> np.ndarray:
-    array = tree[path]
-    return np.asarray(array[dim].values) if dim in array.coords else np.arange(array.sizes[dim])
-
-
 def draw_training_loss(tree: xr.DataTree, ax: Axes) -> None:
     """Training loss [bit/byte] of every step (pale) and its running mean over 2 % of the steps."""
-    loss = _get(tree, "training/loss_bits").astype(float)
-    steps = _label(tree, "training/loss_bits", "step").astype(float)
+    loss = read(tree, "training/loss_bits").astype(float)
+    steps = read_labels(tree, "training/loss_bits", "step").astype(float)
     window = max(1, len(loss) // 50)
     ax.plot(steps, loss, color=FAINT, linewidth=0.3, alpha=0.6, rasterized=len(loss) > 2000)
     # centred: a trailing mean would lag behind the first, steep part
@@ -63,11 +51,11 @@ def draw_heldout(tree: xr.DataTree, ax: Axes) -> None:
 
     The legend has the final values: the model's over the whole held-out text with its state carried; the baseline's.
     """
-    bits = _get(tree, "heldout/bits_per_byte").astype(float)
-    steps = _label(tree, "heldout/bits_per_byte", "observed").astype(float)
-    corpora = [str(c) for c in _label(tree, "heldout/bits_per_byte", "corpus")]
-    final = _get(tree, "final/streamed_bits_per_byte").astype(float)
-    baseline = _get(tree, "baseline/kneser_ney_bits").astype(float).min(axis=0)
+    bits = read(tree, "heldout/bits_per_byte").astype(float)
+    steps = read_labels(tree, "heldout/bits_per_byte", "observed").astype(float)
+    corpora = [str(c) for c in read_labels(tree, "heldout/bits_per_byte", "corpus")]
+    final = read(tree, "final/streamed_bits_per_byte").astype(float)
+    baseline = read(tree, "baseline/kneser_ney_bits").astype(float).min(axis=0)
     for i, corpus in enumerate(corpora):
         look = series_style(i, marker=True)
         label = f"{corpus}: {final[i]:.3f} (5-gram {baseline[i]:.3f})"
@@ -97,10 +85,10 @@ def _step_axis(ax: Axes, steps: np.ndarray) -> None:
 
 def draw_observable(tree: xr.DataTree, ax: Axes, name: str, label: str, *, bar: bool = False) -> None:
     """One held-out statistic of the dynamics through training, a curve per layer (or depth), coloured by layer."""
-    values = _get(tree, f"heldout/{name}").astype(float)
-    steps = _label(tree, f"heldout/{name}", "observed").astype(float)
+    values = read(tree, f"heldout/{name}").astype(float)
+    steps = read_labels(tree, f"heldout/{name}", "observed").astype(float)
     dim = tree[f"heldout/{name}"].dims[1]
-    layers = _label(tree, f"heldout/{name}", str(dim)).astype(float)
+    layers = read_labels(tree, f"heldout/{name}", str(dim)).astype(float)
     colours, mappable = sequential_colours(layers)
     if name in ("q_positive", "outward"):
         ax.axhline(0.5, color=FAINT, linewidth=0.6)
@@ -114,13 +102,7 @@ def draw_observable(tree: xr.DataTree, ax: Axes, name: str, label: str, *, bar: 
 
 def figure_loss(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """Loss curve: training loss step by step, and held-out bits per byte of every corpus."""
-    with style(venue) as v:
-        figure = new_figure(venue, height=2.2 * v.full / 5.5)
-        left, right = figure.subplots(1, 2)
-        draw_training_loss(tree, left)
-        draw_heldout(tree, right)
-        panel_letters([left, right])
-    return figure
+    return page(venue, 2.2, (draw_training_loss, draw_heldout), tree)
 
 
 def figure_dynamics(tree: xr.DataTree, venue: str = "screen") -> Figure:

@@ -16,6 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssmtheory.errors import InputError
+from ssmtheory.plotting.panels import (
+    arrange,
+    band,
+    cell_edges,
+    heading,
+    integer_axis,
+    intervals,
+    label_size,
+    legend_above,
+    page,
+    read,
+    read_labels,
+)
 from ssmtheory.plotting.style import (
     FAINT,
     INK,
@@ -36,11 +49,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Draw = Callable[["xr.DataTree", "Axes"], Any]
-
 __all__ = [
     "FIGURES",
-    "arrange",
     "draw_anchor_excess",
     "draw_angular_speed",
     "draw_attention",
@@ -85,92 +95,8 @@ _SYMBOLS = {
 # ---------------------------------------------------------------------------------------------------- helpers
 
 
-def _get(tree: xr.DataTree, path: str) -> np.ndarray:
-    """A variable as an array; floats as float64."""
-    try:
-        array = np.asarray(tree[path].values)
-    except KeyError:
-        raise InputError(f"the dataset ({tree.attrs.get('schema', 'no schema')}) has no {path}.") from None
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
-
-
-def _coordinate(tree: xr.DataTree, path: str, dim: str) -> np.ndarray:
-    """Labels of a dimension: its coordinate where it has one, else 0, 1, ..."""
-    array = tree[path]
-    return np.asarray(array[dim].values) if dim in array.coords else np.arange(array.sizes[dim])
-
-
 def _layers(tree: xr.DataTree) -> np.ndarray:
-    return _coordinate(tree, "layers/growth", "layer")
-
-
-def _edges(centres: np.ndarray) -> np.ndarray:
-    """Cell edges halfway between neighbouring labels; half a unit beyond the ends."""
-    centres = np.asarray(centres, dtype=float)
-    middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[centres[0] - 0.5], middle, [centres[-1] + 0.5]])
-
-
-def _size(ax: Axes) -> float:
-    """Size of the axis labels [pt]."""
-    return float(ax.xaxis.label.get_fontsize())
-
-
-def _title(ax: Axes, text: str, status: str = "", legend_rows: int = 0) -> None:
-    """Left-hand title, the status word at the right, and room for rows of a legend between title and axes."""
-    size = _size(ax)
-    pad = 4.0 + legend_rows * 1.25 * size
-    ax.set_title(text, loc="left", pad=pad)
-    if status:
-        ax.set_title(status, loc="right", pad=pad, style="italic", color="#555555", fontsize=size - 1)
-
-
-def _legend(ax: Axes, ncols: int = 4, *, swatch: str = "") -> None:
-    """Legend between title and axes, never over data. swatch: entry of the grey permutation interval."""
-    from matplotlib.patches import Patch
-
-    handles, labels = ax.get_legend_handles_labels()
-    if swatch:
-        handles, labels = [Patch(color="#BBBBBB"), *handles], [swatch, *labels]
-    legend = ax.legend(
-        handles,
-        labels,
-        loc="lower left",
-        bbox_to_anchor=(-0.03, 1.0),
-        borderaxespad=0.0,
-        borderpad=0.1,
-        ncols=ncols,
-        columnspacing=0.7,
-        handletextpad=0.4,
-        labelspacing=0.2,
-        handlelength=1.5,
-    )
-    # the title's distance makes the room; a wide legend must not shrink the panel
-    legend.set_in_layout(False)
-
-
-def _integer_axis(ax: Axes, which: str, label: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axis.set_label_text(label)
-
-
-def _band(ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, alpha: float = 0.22) -> None:
-    """A band between two curves; of a single point, a bar."""
-    if len(x) == 1:
-        ax.vlines(x, low, high, color=colour, alpha=max(alpha, 0.5), linewidth=3)
-    else:
-        ax.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
-
-
-def _intervals(ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> bool:
-    """Interval bars; False where the dataset has none (a single sequence cannot be resampled)."""
-    if not (np.isfinite(low) & np.isfinite(high)).any():
-        return False
-    ax.vlines(x, low, high, color=colour, linewidth=0.9)
-    return True
+    return read_labels(tree, "layers/growth", "layer")
 
 
 def _tokens_of(array: np.ndarray) -> np.ndarray:
@@ -191,33 +117,33 @@ def _evidence(flag: int) -> str:
 
 def draw_norms(tree: xr.DataTree, ax: Axes) -> None:
     """Norm of the residual stream through depth: median over tokens, 5-95 % and 25-75 % bands (logarithmic)."""
-    norms = _tokens_of(_get(tree, "tokens/residual_norm"))
-    depth = _coordinate(tree, "tokens/residual_norm", "depth")
+    norms = _tokens_of(read(tree, "tokens/residual_norm"))
+    depth = read_labels(tree, "tokens/residual_norm", "depth")
     q05, q25, q50, q75, q95 = np.nanquantile(norms, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
     colour = OKABE_ITO[0]
-    _band(ax, depth, q05, q95, colour, 0.16)
-    _band(ax, depth, q25, q75, colour, 0.3)
+    band(ax, depth, q05, q95, colour, 0.16)
+    band(ax, depth, q25, q75, colour, 0.3)
     ax.plot(depth, q50, color=colour, marker="o")
     ax.set_yscale("log")
     plain_log_ticks(ax.yaxis, float(q05.min()), float(q95.max()))
-    _integer_axis(ax, "x", "depth (blocks passed)")
+    integer_axis(ax, "x", "depth (blocks passed)")
     ax.set_ylabel(r"norm $|r|$ of a token")
-    _title(ax, "Norms", "measured: median, 50, 90 %")
+    heading(ax, "Norms", "measured: median, 50, 90 %")
 
 
 def draw_radial_rate(tree: xr.DataTree, ax: Axes) -> None:
     """Radial rate g of every layer: median over tokens, 50 % and 90 % bands; above zero tokens move outwards."""
-    rate = _tokens_of(_get(tree, "tokens/radial_rate"))
+    rate = _tokens_of(read(tree, "tokens/radial_rate"))
     layers = _layers(tree)
     q05, q25, q50, q75, q95 = np.nanquantile(rate, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
     colour = OKABE_ITO[1]
     ax.axhline(0, color=FAINT, linewidth=0.6)
-    _band(ax, layers, q05, q95, colour, 0.16)
-    _band(ax, layers, q25, q75, colour, 0.3)
+    band(ax, layers, q05, q95, colour, 0.16)
+    band(ax, layers, q25, q75, colour, 0.3)
     ax.plot(layers, q50, color=colour, marker="s")
-    _integer_axis(ax, "x", "layer")
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel(r"$g=\langle r,\delta r\rangle/|r|^2$")
-    _title(ax, "Radial rate", "measured: median, 50, 90 %")
+    heading(ax, "Radial rate", "measured: median, 50, 90 %")
 
 
 def draw_radial_split(tree: xr.DataTree, ax: Axes) -> None:
@@ -225,37 +151,37 @@ def draw_radial_split(tree: xr.DataTree, ax: Axes) -> None:
     layers = _layers(tree)
     ax.axhline(0, color=FAINT, linewidth=0.6)
     for i, (name, label) in enumerate((("g_skip", "skip"), ("g_self", "self"), ("g_hist", "history"))):
-        mean = np.nanmean(_tokens_of(_get(tree, f"tokens/{name}")), axis=1)
+        mean = np.nanmean(_tokens_of(read(tree, f"tokens/{name}")), axis=1)
         ax.plot(layers, mean, label=label, **series_style(i, marker=True))
-    total = np.nanmean(_tokens_of(_get(tree, "tokens/radial_rate")), axis=1)
+    total = np.nanmean(_tokens_of(read(tree, "tokens/radial_rate")), axis=1)
     ax.plot(layers, total, color=INK, linewidth=0.8, label=r"sum $g$")
-    residual = float(np.nanmax(_get(tree, "layers/split_residual")))
-    _integer_axis(ax, "x", "layer")
+    residual = float(np.nanmax(read(tree, "layers/split_residual")))
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel("mean part of $g$")
     # float32 datasets close the identity to a few units of rounding; a larger gap is a measured defect, not an identity
     word = "confirmed" if residual < 1e-4 else "differs"
-    _title(ax, "Parts of $g$", f"{word}: gap {residual:.0e}", legend_rows=1)
-    _legend(ax)
+    heading(ax, "Parts of $g$", f"{word}: gap {residual:.0e}", legend_rows=1)
+    legend_above(ax)
 
 
 def draw_angular_speed(tree: xr.DataTree, ax: Axes) -> None:
     """Angle by which a layer turns a token: median over tokens, 50 % and 90 % bands [degree]."""
-    angle = np.degrees(_tokens_of(_get(tree, "tokens/angular_speed")))
+    angle = np.degrees(_tokens_of(read(tree, "tokens/angular_speed")))
     layers = _layers(tree)
     q05, q25, q50, q75, q95 = np.nanquantile(angle, (0.05, 0.25, 0.5, 0.75, 0.95), axis=1)
     colour = OKABE_ITO[2]
-    _band(ax, layers, q05, q95, colour, 0.16)
-    _band(ax, layers, q25, q75, colour, 0.3)
+    band(ax, layers, q05, q95, colour, 0.16)
+    band(ax, layers, q25, q75, colour, 0.3)
     ax.plot(layers, q50, color=colour, marker="^")
     ax.set_ylim(bottom=0)
-    _integer_axis(ax, "x", "layer")
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel("angle per layer [degree]")
-    _title(ax, "Turning", "measured: median, 50, 90 %")
+    heading(ax, "Turning", "measured: median, 50, 90 %")
 
 
 def draw_eigenvalues(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
     """Complex eigenvalues of S_B S_C^T: the non-zero spectrum of the input-output matrix, coloured by layer."""
-    values = _get(tree, "layers/eig_input_output")
+    values = read(tree, "layers/eig_input_output")
     layers = _layers(tree)
     colours, mappable = sequential_colours(layers)
     ax.axhline(0, color=FAINT, linewidth=0.5)
@@ -271,7 +197,7 @@ def draw_eigenvalues(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
     ax.margins(0.08)
     ax.set_xlabel("real part")
     ax.set_ylabel("imaginary part")
-    _title(ax, r"Eigenvalues of $S_B S_C^T$", "measured")
+    heading(ax, r"Eigenvalues of $S_B S_C^T$", "measured")
     if bar:
         small_bar(ax, mappable, "layer")
 
@@ -294,7 +220,7 @@ def _symlog(ax: Axes, which: str, threshold: float, scale: float) -> None:
 
 def draw_symmetric_spectrum(tree: xr.DataTree, ax: Axes) -> None:
     """Sizes of the 2N non-zero eigenvalues of (M + M^T)/2 by layer; by inertia N are positive and N negative."""
-    values = _get(tree, "layers/eig_symmetric")
+    values = read(tree, "layers/eig_symmetric")
     layers = _layers(tree)
     positive, negative = (values > 0).sum(axis=1), (values < 0).sum(axis=1)
     gap = 0.18 * (float(np.diff(layers).min()) if len(layers) > 1 else 1.0)
@@ -312,38 +238,38 @@ def draw_symmetric_spectrum(tree: xr.DataTree, ax: Axes) -> None:
             label=label,
         )
     ax.set_yscale("log")
-    _integer_axis(ax, "x", "layer")
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel(r"eigenvalues $|\lambda|$")
     half = values.shape[1] // 2
     held = bool(((positive == half) & (negative == half)).all())
     word = f"confirmed: {half} + and {half} \N{MINUS SIGN}" if held else "inertia is not (N, N)"
-    _title(ax, r"$(M+M^T)/2$", word, legend_rows=1)
-    _legend(ax)
+    heading(ax, r"$(M+M^T)/2$", word, legend_rows=1)
+    legend_above(ax)
 
 
 def draw_q_positive(tree: xr.DataTree, ax: Axes) -> None:
     """Fraction of tokens with q(u) > 0 by layer, with its 95 % interval, beside the fraction that moves outwards."""
     layers = _layers(tree)
     ax.axhline(0.5, color=FAINT, linewidth=0.6)
-    fraction = _get(tree, "layers/q_positive_fraction")
-    bars = _intervals(
-        ax, layers, _get(tree, "layers/q_positive_low"), _get(tree, "layers/q_positive_high"), OKABE_ITO[0]
+    fraction = read(tree, "layers/q_positive_fraction")
+    bars = intervals(
+        ax, layers, read(tree, "layers/q_positive_low"), read(tree, "layers/q_positive_high"), OKABE_ITO[0]
     )
     ax.plot(layers, fraction, label="$q>0$ (theory)", **series_style(0, marker=True))
-    ax.plot(layers, _get(tree, "layers/g_positive_fraction"), label="$g>0$ (real)", **series_style(1, marker=True))
+    ax.plot(layers, read(tree, "layers/g_positive_fraction"), label="$g>0$ (real)", **series_style(1, marker=True))
     ax.set_ylim(-0.03, 1.03)
-    _integer_axis(ax, "x", "layer")
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel("fraction of tokens")
-    _title(ax, "Tokens going outwards", "measured, 95 %" if bars else "measured, no interval", legend_rows=1)
-    _legend(ax, ncols=2)
+    heading(ax, "Tokens going outwards", "measured, 95 %" if bars else "measured, no interval", legend_rows=1)
+    legend_above(ax, ncols=2)
 
 
 def draw_growth(tree: xr.DataTree, ax: Axes) -> None:
     """Mean growth of ln |r| in every layer with its 95 % interval; the marker tells the predicted scenario."""
-    layers, growth = _layers(tree), _get(tree, "layers/growth")
-    predicted = _get(tree, "layers/predicted_scenario")
+    layers, growth = _layers(tree), read(tree, "layers/growth")
+    predicted = read(tree, "layers/predicted_scenario")
     ax.axhline(0, color=FAINT, linewidth=0.6)
-    bars = _intervals(ax, layers, _get(tree, "layers/growth_low"), _get(tree, "layers/growth_high"), INK)
+    bars = intervals(ax, layers, read(tree, "layers/growth_low"), read(tree, "layers/growth_high"), INK)
     ax.plot(layers, growth, color=FAINT, linewidth=0.6, zorder=1)
     kinds = ((1, "divergent", "^", OKABE_ITO[1]), (0, "undecided", "o", INK), (-1, "convergent", "v", OKABE_ITO[0]))
     for code, label, marker, colour in kinds:
@@ -351,16 +277,16 @@ def draw_growth(tree: xr.DataTree, ax: Axes) -> None:
         if chosen.any():
             ax.plot(layers[chosen], growth[chosen], marker, color=colour, markersize=4, label=label)
     ax.margins(y=0.12)
-    _integer_axis(ax, "x", "layer")
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel(r"mean $\ln|r'|/|r|$")
-    _title(ax, "Growth", "measured, 95 %; marker: predicted" if bars else "measured; marker: predicted", legend_rows=1)
-    _legend(ax, ncols=3)
+    heading(ax, "Growth", "measured, 95 %; marker: predicted" if bars else "measured; marker: predicted", legend_rows=1)
+    legend_above(ax, ncols=3)
 
 
 def draw_kappa(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
     """Kernel kappa(lag), mean over channels, over the layer's largest value; a change of sign breaks the dichotomy."""
-    kappa = np.nanmean(_get(tree, "channels/kappa"), axis=2)
-    lags = _coordinate(tree, "channels/kappa", "lag")
+    kappa = np.nanmean(read(tree, "channels/kappa"), axis=2)
+    lags = read_labels(tree, "channels/kappa", "lag")
     layers = _layers(tree)
     colours, mappable = sequential_colours(layers)
     ax.axhline(0, color=FAINT, linewidth=0.6)
@@ -375,8 +301,8 @@ def draw_kappa(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
         _lag_ticks(ax, lags)
     ax.set_xlabel("lag [token]")
     ax.set_ylabel(r"$\bar\kappa$ / largest $|\bar\kappa|$")
-    changed = float(np.nanmean(_get(tree, "layers/kappa_sign_change")))
-    _title(ax, "Kernel", f"{100 * changed:.0f} % of channels flip sign")
+    changed = float(np.nanmean(read(tree, "layers/kappa_sign_change")))
+    heading(ax, "Kernel", f"{100 * changed:.0f} % of channels flip sign")
     if bar:
         small_bar(ax, mappable, "layer")
 
@@ -399,8 +325,8 @@ def _histogram(tree: xr.DataTree, ax: Axes, name: str, *, octaves: bool) -> Any:
     """
     from matplotlib.colors import LogNorm, Normalize
 
-    count = _get(tree, f"channels/{name}_histogram").astype(float)
-    low, high = _get(tree, f"channels/{name}_bin_lower"), _get(tree, f"channels/{name}_bin_upper")
+    count = read(tree, f"channels/{name}_histogram").astype(float)
+    low, high = read(tree, f"channels/{name}_bin_lower"), read(tree, f"channels/{name}_bin_upper")
     share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
     used = np.nonzero((share > 1e-5).any(axis=0))[0]
     first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, count.shape[1])
@@ -414,8 +340,8 @@ def _histogram(tree: xr.DataTree, ax: Axes, name: str, *, octaves: bool) -> Any:
     top = float(share.max()) or 1.0
     norm = Normalize(0, top) if octaves else LogNorm(min(1e-4, top / 10), top)
     cells = np.ma.masked_equal(share, 0)
-    mesh = ax.pcolormesh(edges, _edges(_layers(tree)), cells, cmap=SEQUENTIAL, norm=norm, rasterized=True)
-    _integer_axis(ax, "y", "layer")
+    mesh = ax.pcolormesh(edges, cell_edges(_layers(tree)), cells, cmap=SEQUENTIAL, norm=norm, rasterized=True)
+    integer_axis(ax, "y", "layer")
     return mesh
 
 
@@ -436,7 +362,7 @@ def draw_delta_histogram(tree: xr.DataTree, ax: Axes) -> None:
     mesh = _histogram(tree, ax, "delta", octaves=True)
     ax.set_xscale("log")
     ax.set_xlabel(r"step $\Delta$")
-    _title(ax, r"Step $\Delta$ by layer", "measured")
+    heading(ax, r"Step $\Delta$ by layer", "measured")
     _share_bar(ax, mesh, "share per octave")
 
 
@@ -444,7 +370,7 @@ def draw_decay_histogram(tree: xr.DataTree, ax: Axes) -> None:
     """Distribution of the decay exp(Delta A) over tokens, channels and states, one row per layer."""
     mesh = _histogram(tree, ax, "decay", octaves=False)
     ax.set_xlabel(r"decay $\exp(\Delta A)$ per token")
-    _title(ax, "Decay by layer", "measured")
+    heading(ax, "Decay by layer", "measured")
     _share_bar(ax, mesh, "share per bin")
 
 
@@ -452,26 +378,26 @@ def draw_horizon(tree: xr.DataTree, ax: Axes) -> None:
     """Memory of channels and states by layer: horizon 1/(-A mean Delta), effective receptive field; 90 % bands."""
     layers = _layers(tree)
     for i, (name, label) in enumerate((("horizon", "horizon"), ("erf", "receptive field"))):
-        values = _get(tree, f"channels/{name}").reshape(len(layers), -1)
+        values = read(tree, f"channels/{name}").reshape(len(layers), -1)
         values = np.where(values > 0, values, np.nan)
         q05, q50, q95 = np.nanquantile(values, (0.05, 0.5, 0.95), axis=1)
         if i == 0:
-            _band(ax, layers, q05, q95, OKABE_ITO[i], 0.18)
+            band(ax, layers, q05, q95, OKABE_ITO[i], 0.18)
         else:  # a second filled band would hide the first
             for edge in (q05, q95):
                 ax.plot(layers, edge, color=OKABE_ITO[i], linewidth=0.5, linestyle=LINE_STYLES[2])
         ax.plot(layers, q50, label=label, **series_style(i, marker=True))
     ax.set_yscale("log")
-    _integer_axis(ax, "x", "layer")
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel("memory [token]")
-    _title(ax, "Memory", "measured: median, 90 %", legend_rows=1)
-    _legend(ax)
+    heading(ax, "Memory", "measured: median, 90 %", legend_rows=1)
+    legend_above(ax)
 
 
 def draw_state_rms(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
     """Root mean square of the state against position, in units of its last bin: saturated where the curve is flat."""
-    rms = _get(tree, "layers/state_rms_by_position")
-    middle = (_get(tree, "layers/position_lower") + _get(tree, "layers/position_upper") - 1) / 2
+    rms = read(tree, "layers/state_rms_by_position")
+    middle = (read(tree, "layers/position_lower") + read(tree, "layers/position_upper") - 1) / 2
     layers = _layers(tree)
     colours, mappable = sequential_colours(layers)
     ax.axhline(1, color=FAINT, linewidth=0.6)
@@ -482,7 +408,7 @@ def draw_state_rms(tree: xr.DataTree, ax: Axes, *, bar: bool = True) -> None:
     ax.set_ylim(bottom=0)
     ax.set_xlabel("position [token]")
     ax.set_ylabel("state RMS / last bin")
-    _title(ax, "State size by position", "measured")
+    heading(ax, "State size by position", "measured")
     if bar:
         small_bar(ax, mappable, "layer")
 
@@ -493,17 +419,17 @@ def draw_concordance(tree: xr.DataTree, ax: Axes) -> None:
     At the right: how often the signs agree, to be compared with the base rate in the title, and the status word.
     Evidence asks for both: above the permutation interval, and more often right than always naming a layer's majority.
     """
-    names = [str(name) for name in _coordinate(tree, "concordance/kappa", "predictor")]
-    kappa, flags = _get(tree, "concordance/kappa"), _get(tree, "concordance/pooled_evidence")
-    low, high = _get(tree, "concordance/kappa_low"), _get(tree, "concordance/kappa_high")
-    null_low, null_high = _get(tree, "concordance/kappa_null_low"), _get(tree, "concordance/kappa_null_high")
+    names = [str(name) for name in read_labels(tree, "concordance/kappa", "predictor")]
+    kappa, flags = read(tree, "concordance/kappa"), read(tree, "concordance/pooled_evidence")
+    low, high = read(tree, "concordance/kappa_low"), read(tree, "concordance/kappa_high")
+    null_low, null_high = read(tree, "concordance/kappa_null_low"), read(tree, "concordance/kappa_null_high")
     y = np.arange(len(names))[::-1]
     ax.axvline(0, color=FAINT, linewidth=0.6)
     ax.hlines(y, null_low, null_high, color="#BBBBBB", linewidth=5)
     bars = np.isfinite(low).any()
     ax.hlines(y, low, high, color=OKABE_ITO[0], linewidth=1.2, label="estimate, 95 %" if bars else "estimate")
-    agree = _get(tree, "concordance/pooled_concordance")
-    base = float(_get(tree, "concordance/pooled_baseline"))
+    agree = read(tree, "concordance/pooled_concordance")
+    base = float(read(tree, "concordance/pooled_baseline"))
     for yi, value, share, flag in zip(y, kappa, agree, flags, strict=True):
         face = OKABE_ITO[0] if flag else "white"
         ax.plot([value], [yi], marker="o", color=OKABE_ITO[0], markerfacecolor=face, markersize=4)
@@ -514,7 +440,7 @@ def draw_concordance(tree: xr.DataTree, ax: Axes) -> None:
             transform=ax.get_yaxis_transform(),
             va="center",
             ha="left",
-            fontsize=_size(ax) - 1,
+            fontsize=label_size(ax) - 1,
             style="italic",
             color="#555555",
         )
@@ -522,77 +448,77 @@ def draw_concordance(tree: xr.DataTree, ax: Axes) -> None:
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(r"$\kappa$: agreement beyond chance")
-    _title(ax, "Predicting sign $g$", f"base rate {100 * base:.0f} %", legend_rows=1)
-    _legend(ax, ncols=2, swatch="permuted, 95 %")
+    heading(ax, "Predicting sign $g$", f"base rate {100 * base:.0f} %", legend_rows=1)
+    legend_above(ax, ncols=2, swatch="permuted, 95 %")
 
 
 def draw_layer_concordance(tree: xr.DataTree, ax: Axes, predictor: str = "q") -> None:
     """Concordance of one predictor by layer with its interval, beside the base rate and the permutation interval."""
-    names = [str(name) for name in _coordinate(tree, "concordance/kappa", "predictor")]
+    names = [str(name) for name in read_labels(tree, "concordance/kappa", "predictor")]
     if predictor not in names:
         raise InputError(f"no predictor '{predictor}' in the dataset: it has {', '.join(names)}.")
     k = names.index(predictor)
     layers = _layers(tree)
     c, low, high, null_low, null_high, flags = (
-        _get(tree, f"concordance/{name}")[:, k]
+        read(tree, f"concordance/{name}")[:, k]
         for name in ("concordance", "concordance_low", "concordance_high", "null_low", "null_high", "evidence")
     )
     flags = flags.astype(bool)
-    baseline, colour = _get(tree, "concordance/majority_baseline"), OKABE_ITO[0]
+    baseline, colour = read(tree, "concordance/majority_baseline"), OKABE_ITO[0]
     ax.vlines(layers, null_low, null_high, color="#BBBBBB", linewidth=5)
     for ends in (null_low, null_high):  # an interval too short to see is seen by its ends
         ax.plot(layers, ends, linestyle="none", marker="_", color="#999999", markersize=7)
     ax.plot(layers, baseline, color=INK, linestyle=LINE_STYLES[1], linewidth=0.9, label="base rate")
-    _intervals(ax, layers, low, high, colour)
+    intervals(ax, layers, low, high, colour)
     ax.plot(layers, c, "o", color=colour, markerfacecolor="white", label="agree")
     ax.plot(layers[flags], c[flags], "o", color=colour)
     ax.set_ylim(-0.03, 1.03)
-    _integer_axis(ax, "x", "layer")
+    integer_axis(ax, "x", "layer")
     ax.set_ylabel("fraction of tokens")
     status = f"evidence in {int(flags.sum())} of {len(layers)}"
-    _title(ax, f"Sign {_symbol(predictor)} and sign $g$", status, legend_rows=1)
-    _legend(ax, ncols=3, swatch="permuted, 95 %")
+    heading(ax, f"Sign {_symbol(predictor)} and sign $g$", status, legend_rows=1)
+    legend_above(ax, ncols=3, swatch="permuted, 95 %")
 
 
 def draw_clustering(tree: xr.DataTree, ax: Axes) -> None:
     """Mean cosine of a sequence's tokens through depth; to their own first token, and to other sequences' (control)."""
-    depth = _coordinate(tree, "clustering/mean_cosine", "depth")
+    depth = read_labels(tree, "clustering/mean_cosine", "depth")
     ax.axhline(0, color=FAINT, linewidth=0.6)
     for i, (name, label) in enumerate(
         (("mean_cosine", "each other"), ("cosine_to_first", "own first"), ("cosine_to_other_first", "other first"))
     ):
-        ax.plot(depth, _get(tree, f"clustering/{name}"), label=label, **series_style(i, marker=True))
-    _integer_axis(ax, "x", "depth (blocks passed)")
+        ax.plot(depth, read(tree, f"clustering/{name}"), label=label, **series_style(i, marker=True))
+    integer_axis(ax, "x", "depth (blocks passed)")
     ax.set_ylabel("mean cosine to")
-    _title(ax, "Clustering", "measured", legend_rows=1)
-    _legend(ax, ncols=3)
+    heading(ax, "Clustering", "measured", legend_rows=1)
+    legend_above(ax, ncols=3)
 
 
 def draw_anchor_excess(tree: xr.DataTree, ax: Axes) -> None:
     """Cosine of late tokens to their own anchor token less that to other sequences' anchor, at the end of depth."""
-    excess = _get(tree, "clustering/anchor_excess")
-    low, high = _get(tree, "clustering/anchor_excess_low"), _get(tree, "clustering/anchor_excess_high")
-    depth = _coordinate(tree, "clustering/anchor_excess", "depth")
-    anchors = _coordinate(tree, "clustering/anchor_excess", "anchor_token")
+    excess = read(tree, "clustering/anchor_excess")
+    low, high = read(tree, "clustering/anchor_excess_low"), read(tree, "clustering/anchor_excess_high")
+    depth = read_labels(tree, "clustering/anchor_excess", "depth")
+    anchors = read_labels(tree, "clustering/anchor_excess", "anchor_token")
     ax.axhline(0, color=FAINT, linewidth=0.6)
     # the last is the control furthest from the first token; more than four curves would hide each other
     chosen = sorted({round(i) for i in np.linspace(0, len(anchors) - 1, min(4, len(anchors)))})
     for number, i in enumerate(chosen):
         at = depth + 0.16 * (number - (len(chosen) - 1) / 2)
-        _intervals(ax, at, low[:, i], high[:, i], OKABE_ITO[number])
+        intervals(ax, at, low[:, i], high[:, i], OKABE_ITO[number])
         look = {**series_style(number, marker=True), "linewidth": 0.7}
         ax.plot(at, excess[:, i], label=f"token {anchors[i]}", **look)
-    _integer_axis(ax, "x", "depth (blocks passed)")
+    integer_axis(ax, "x", "depth (blocks passed)")
     ax.set_ylabel("own less other anchor")
-    _title(ax, "Pull of the anchor token", "95 %" if np.isfinite(low).any() else "no interval", legend_rows=1)
-    _legend(ax, ncols=4)
+    heading(ax, "Pull of the anchor token", "95 %" if np.isfinite(low).any() else "no interval", legend_rows=1)
+    legend_above(ax, ncols=4)
 
 
 def draw_cosine_matrix(tree: xr.DataTree, ax: Axes, depth_index: int) -> Any:
     """Cosine matrix of one sequence's tokens at one depth; returns the image for a colour bar."""
-    matrix = _get(tree, "clustering/cosine")[depth_index]
-    labels = _coordinate(tree, "clustering/cosine", "token_i")
-    depth = _coordinate(tree, "clustering/cosine", "depth")[depth_index]
+    matrix = read(tree, "clustering/cosine")[depth_index]
+    labels = read_labels(tree, "clustering/cosine", "token_i")
+    depth = read_labels(tree, "clustering/cosine", "depth")[depth_index]
     edges = _token_edges(labels)
     mesh = ax.pcolormesh(edges, edges, matrix, cmap="viridis", vmin=-1, vmax=1, rasterized=True)
     _square(ax)
@@ -632,13 +558,13 @@ def draw_attention(
     """
     from matplotlib.colors import LogNorm
 
-    size = _get(tree, "attention/map_abs")[layer_index]
-    labels = _coordinate(tree, "attention/map_abs", "token_i")
+    size = read(tree, "attention/map_abs")[layer_index]
+    labels = read_labels(tree, "attention/map_abs", "token_i")
     edges = _token_edges(labels)
     causal = np.tril(np.ones_like(size, dtype=bool))
     ax.set_facecolor("#EEEEEE")
     if signed:
-        mean = _get(tree, "attention/map")[layer_index]
+        mean = read(tree, "attention/map")[layer_index]
         value = np.divide(mean, size, out=np.zeros_like(mean), where=size > 0)
         value = np.ma.masked_where(~causal, value)
         mesh = ax.pcolormesh(edges, edges, value, cmap="PuOr_r", vmin=-1, vmax=1, rasterized=True)
@@ -659,7 +585,7 @@ def attention_limits(size: np.ndarray) -> tuple[float, float]:
 
 def draw_loss(tree: xr.DataTree, ax: Axes) -> None:
     """Loss of the next token by position: mean over sequences and ranges of positions, 1.96 standard errors."""
-    loss = _get(tree, "tokens/loss_bits")
+    loss = read(tree, "tokens/loss_bits")
     n = loss.shape[1]
     edges = np.unique(np.round(np.geomspace(1, n, 13)).astype(int) - 1)
     mean, low, high, at = [], [], [], []
@@ -674,13 +600,13 @@ def draw_loss(tree: xr.DataTree, ax: Axes) -> None:
         low.append(mean[-1] - error)
         high.append(mean[-1] + error)
     colour = OKABE_ITO[3]
-    bars = _intervals(ax, np.array(at), np.array(low), np.array(high), colour)
+    bars = intervals(ax, np.array(at), np.array(low), np.array(high), colour)
     ax.plot(at, mean, color=colour, marker="D")
     ax.set_xscale("log")
     ax.set_ylim(bottom=0)
     ax.set_xlabel("position [token]")
     ax.set_ylabel("loss [bit/token]")
-    _title(ax, "Loss by position", "mean, 95 %" if bars else "one sequence")
+    heading(ax, "Loss by position", "mean, 95 %" if bars else "one sequence")
 
 
 # ---------------------------------------------------------------------------------------------------- figures
@@ -702,7 +628,7 @@ def figure_attention(tree: xr.DataTree, venue: str = "screen", *, layers: Sequen
         if missing:
             raise InputError(f"the dataset has no layer {missing[0]}: it has {labels[0]} to {labels[-1]}.")
         chosen = [labels.index(v) for v in layers]
-    limits = attention_limits(_get(tree, "attention/map_abs")[chosen])
+    limits = attention_limits(read(tree, "attention/map_abs")[chosen])
     with style(venue) as v:
         figure = new_figure(venue, height=2.9 * v.full / 5.5)
         axes = figure.subplots(2, len(chosen), sharex=True, sharey=True, squeeze=False)
@@ -711,7 +637,7 @@ def figure_attention(tree: xr.DataTree, venue: str = "screen", *, layers: Sequen
             sign = draw_attention(tree, axes[1, column], index, signed=True)
             axes[0, column].set_title(f"layer {labels[index]}", loc="left")
         # shared axes were inverted once per panel: fix the direction once for all
-        edges = _token_edges(_coordinate(tree, "attention/map_abs", "token_i"))
+        edges = _token_edges(read_labels(tree, "attention/map_abs", "token_i"))
         axes[0, 0].set_ylim(edges[-1], edges[0])
         for row in axes[:, 0]:
             row.set_ylabel("to token $i$")
@@ -722,62 +648,29 @@ def figure_attention(tree: xr.DataTree, venue: str = "screen", *, layers: Sequen
     return figure
 
 
-def arrange(figure: Figure, tree: xr.DataTree, draws: Sequence[Draw], *, columns: int = 2) -> None:
-    """Put lettered panels into a figure, row by row; a colour bar in one row does not narrow the panels of the others.
-
-    Args:
-        figure: an empty figure of `ssmtheory.plotting.style.new_figure`.
-        tree: the dataset.
-        draws: functions `draw(tree, ax)`, one per panel.
-        columns: panels in a row; the last row may have fewer, and then wider ones.
-    """
-    rows = -(-len(draws) // columns)
-    axes = []
-    for i, row in enumerate(figure.subfigures(rows, 1, squeeze=False).ravel()):
-        chosen = draws[i * columns : (i + 1) * columns]
-        for ax, draw in zip(row.subplots(1, len(chosen), squeeze=False).ravel(), chosen, strict=True):
-            draw(tree, ax)
-            axes.append(ax)
-    panel_letters(axes)
-
-
-def _grid(venue: str, height: float, draws: Sequence[Draw], tree: xr.DataTree) -> Figure:
-    """Panels in two columns; ``height`` is for a width of 5.5 in and scales with the venue's width."""
-    with style(venue) as v:
-        figure = new_figure(venue, height=min(height * v.full / 5.5, v.max_height))
-        arrange(figure, tree, draws)
-    return figure
-
-
 def figure_spectra(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """F5: what the weights say (two spectra), what the data say (sign of q), and the kernel that replaces mu."""
-    return _grid(venue, 4.1, (draw_eigenvalues, draw_symmetric_spectrum, draw_q_positive, draw_kappa), tree)
+    return page(venue, 4.1, (draw_eigenvalues, draw_symmetric_spectrum, draw_q_positive, draw_kappa), tree)
 
 
 def figure_norms(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """F6: norms through depth, radial rate, its exact parts, and the angle a layer turns a token by."""
-    return _grid(venue, 3.9, (draw_norms, draw_radial_rate, draw_radial_split, draw_angular_speed), tree)
+    return page(venue, 3.9, (draw_norms, draw_radial_rate, draw_radial_split, draw_angular_speed), tree)
 
 
 def figure_steps(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """F7: distributions of Delta and of the decay by layer, memory, and state size against position."""
-    return _grid(venue, 3.9, (draw_delta_histogram, draw_decay_histogram, draw_horizon, draw_state_rms), tree)
+    return page(venue, 3.9, (draw_delta_histogram, draw_decay_histogram, draw_horizon, draw_state_rms), tree)
 
 
 def figure_concordance(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """The test of the theory: does the sign of q, or of any part, predict whether a token moves outwards?"""
-    with style(venue) as v:
-        figure = new_figure(venue, height=2.2 * v.full / 5.5)
-        left, right = figure.subplots(1, 2)
-        draw_concordance(tree, left)
-        draw_layer_concordance(tree, right)
-        panel_letters([left, right])
-    return figure
+    return page(venue, 2.2, (draw_concordance, draw_layer_concordance), tree)
 
 
 def figure_clustering(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """Do tokens cluster through depth: mean cosines with their control, the anchor's pull, three cosine matrices."""
-    depth = len(_coordinate(tree, "clustering/mean_cosine", "depth"))
+    depth = len(read_labels(tree, "clustering/mean_cosine", "depth"))
     with style(venue) as v:
         figure = new_figure(venue, height=3.9 * v.full / 5.5)
         top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1)).ravel()
@@ -788,7 +681,7 @@ def figure_clustering(tree: xr.DataTree, venue: str = "screen") -> Figure:
         for ax, index in zip(axes, (0, depth // 2, depth - 1), strict=True):
             mesh = draw_cosine_matrix(tree, ax, index)
             ax.set_xlabel("token $j$")
-        edges = _token_edges(_coordinate(tree, "clustering/cosine", "token_i"))
+        edges = _token_edges(read_labels(tree, "clustering/cosine", "token_i"))
         axes[0].set_ylim(edges[-1], edges[0])
         axes[0].set_ylabel("token $i$")
         small_bar(list(axes), mesh, "cosine (measured)", integer=False, aspect=14)
@@ -805,10 +698,10 @@ def _subject(tree: xr.DataTree) -> str:
     model = config.get("model")
     name = model.get("name") if isinstance(model, dict) else model
     sequences, layers, tokens = tree["tokens/radial_rate"].shape
-    bits = _get(tree, "text/bits_per_byte")
+    bits = read(tree, "text/bits_per_byte")
     unit = "byte"
     if not np.isfinite(bits).any():
-        bits, unit = _get(tree, "text/bits_per_token"), "token"
+        bits, unit = read(tree, "text/bits_per_token"), "token"
     loss = f", {np.nanmean(bits):.2f} bit/{unit}" if np.isfinite(bits).any() else ""
     return f"{name or 'model'}: {layers} layers, {sequences} x {tokens} tokens{loss}"
 

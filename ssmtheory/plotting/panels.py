@@ -1,0 +1,173 @@
+"""What every subject's panels share: reading a dataset, headings with a status word, legends off the data, pages.
+
+`draw(tree, ax)` puts one quantity into one panel; `arrange` and `page` put panels into a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssmtheory.errors import InputError
+from ssmtheory.plotting.style import new_figure, panel_letters, style
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Draw = Callable[["xr.DataTree", "Axes"], Any]
+
+__all__ = [
+    "Draw",
+    "arrange",
+    "band",
+    "cell_edges",
+    "heading",
+    "integer_axis",
+    "intervals",
+    "label_size",
+    "legend_above",
+    "page",
+    "read",
+    "read_labels",
+]
+
+
+# ---------------------------------------------------------------------------------------------------- the dataset
+
+
+def read(tree: xr.DataTree, path: str) -> np.ndarray:
+    """A variable of a dataset as an array; floats as float64.
+
+    Args:
+        tree: the dataset.
+        path: group and variable, ``"spikes/height"``.
+
+    Raises:
+        InputError: the dataset has no such variable.
+    """
+    try:
+        array = np.asarray(tree[path].values)
+    except KeyError:
+        raise InputError(f"the dataset ({tree.attrs.get('schema', 'no schema')}) has no {path}.") from None
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def read_labels(tree: xr.DataTree, path: str, dim: str) -> np.ndarray:
+    """Labels of a variable's dimension: its coordinate where it has one, else 0, 1, ..."""
+    array = tree[path]
+    return np.asarray(array[dim].values) if dim in array.coords else np.arange(array.sizes[dim])
+
+
+# ---------------------------------------------------------------------------------------------------- one panel
+
+
+def label_size(ax: Axes) -> float:
+    """Size of the axis labels [pt]."""
+    return float(ax.xaxis.label.get_fontsize())
+
+
+def heading(ax: Axes, text: str, status: str = "", legend_rows: int = 0) -> None:
+    """Left-hand title, the status word at the right, and room for rows of a legend between title and axes."""
+    size = label_size(ax)
+    pad = 4.0 + legend_rows * 1.25 * size
+    ax.set_title(text, loc="left", pad=pad)
+    if status:
+        ax.set_title(status, loc="right", pad=pad, style="italic", color="#555555", fontsize=size - 1)
+
+
+def legend_above(ax: Axes, ncols: int = 4, *, swatch: str = "") -> None:
+    """Legend between title and axes, never over data. swatch: entry of the grey permutation interval."""
+    from matplotlib.patches import Patch
+
+    handles, labels = ax.get_legend_handles_labels()
+    if swatch:
+        handles, labels = [Patch(color="#BBBBBB"), *handles], [swatch, *labels]
+    legend = ax.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(-0.03, 1.0),
+        borderaxespad=0.0,
+        borderpad=0.1,
+        ncols=ncols,
+        columnspacing=0.7,
+        handletextpad=0.4,
+        labelspacing=0.2,
+        handlelength=1.5,
+    )
+    # the title's distance makes the room; a wide legend must not shrink the panel
+    legend.set_in_layout(False)
+
+
+def integer_axis(ax: Axes, which: str, label: str) -> None:
+    """Whole numbers only at the ticks of the "x" or "y" axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axis.set_label_text(label)
+
+
+def band(ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, alpha: float = 0.22) -> None:
+    """A band between two curves; of a single point, a bar."""
+    if len(x) == 1:
+        ax.vlines(x, low, high, color=colour, alpha=max(alpha, 0.5), linewidth=3)
+    else:
+        ax.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
+
+
+def intervals(ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str) -> bool:
+    """Interval bars; False where the dataset has none (a single sequence cannot be resampled)."""
+    if not (np.isfinite(low) & np.isfinite(high)).any():
+        return False
+    ax.vlines(x, low, high, color=colour, linewidth=0.9)
+    return True
+
+
+def cell_edges(centres: np.ndarray) -> np.ndarray:
+    """Cell edges halfway between neighbouring labels; half a unit beyond the ends."""
+    centres = np.asarray(centres, dtype=float)
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[centres[0] - 0.5], middle, [centres[-1] + 0.5]])
+
+
+# ---------------------------------------------------------------------------------------------------- many panels
+
+
+def arrange(figure: Figure, tree: xr.DataTree, draws: Sequence[Draw], *, columns: int = 2) -> None:
+    """Put lettered panels into a figure, row by row; a colour bar in one row does not narrow the panels of the others.
+
+    Args:
+        figure: an empty figure of `ssmtheory.plotting.style.new_figure`.
+        tree: the dataset.
+        draws: functions `draw(tree, ax)`, one per panel.
+        columns: panels in a row; the last row may have fewer, and then wider ones.
+    """
+    rows = -(-len(draws) // columns)
+    axes = []
+    for i, row in enumerate(figure.subfigures(rows, 1, squeeze=False).ravel()):
+        chosen = draws[i * columns : (i + 1) * columns]
+        for ax, draw in zip(row.subplots(1, len(chosen), squeeze=False).ravel(), chosen, strict=True):
+            draw(tree, ax)
+            axes.append(ax)
+    panel_letters(axes)
+
+
+def page(venue: str, height: float, draws: Sequence[Draw], tree: xr.DataTree, *, columns: int = 2) -> Figure:
+    """A figure of lettered panels, by default in two columns.
+
+    Args:
+        venue: key of :data:`ssmtheory.plotting.style.VENUES`.
+        height: [inch] at a width of 5.5 in; it scales with the venue's width, up to its text height.
+        draws: functions `draw(tree, ax)`, one per panel.
+        tree: the dataset.
+        columns: panels in a row.
+    """
+    with style(venue) as v:
+        figure = new_figure(venue, height=min(height * v.full / 5.5, v.max_height))
+        arrange(figure, tree, draws, columns=columns)
+    return figure
