@@ -6,7 +6,10 @@ only by `to_dense()`. Diagonal systems add up to a diagonal system.
 
 from __future__ import annotations
 
+import functools
 import numbers
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +22,11 @@ from ssmtheory.lti.transfer import TransferFunction, spectral_bound
 from ssmtheory.typing import Array
 
 __all__ = ["FeedbackSystem", "SeriesSystem", "SumSystem", "add", "feedback", "mix", "multiply", "scale", "static_gain"]
+
+
+def total(parts: Iterable[Array]) -> Array:
+    """Sum of arrays, of which there is at least one."""
+    return functools.reduce(operator.add, parts)
 
 
 def _gains(s: Array) -> Array:
@@ -71,26 +79,26 @@ def _sum_of_closed_forms(terms: list[tuple[complex, TransferFunction]]) -> Trans
     first = terms[0][1]
     tails = [(abs(c), t.tail) for c, t in terms]
     bounded = all(t.has_bounds for _, t in terms)
-    total = TransferFunction(
-        lambda s, outputs: sum(c * t._evaluate(s, outputs) for c, t in terms),  # type: ignore[arg-type,return-value]
+    combined = TransferFunction(
+        lambda s, outputs: total(c * t._evaluate(s, outputs) for c, t in terms),
         first.shape,
         first.dt,
         slope=_weighted([(abs(c), t.slope) for c, t in terms]),
         curvature=_weighted([(abs(c), t.curvature) for c, t in terms]),
         tail=None if any(t is None for _, t in tails) else lambda w: sum(c * t(w) for c, t in tails if t is not None),
-        direct=sum(c * t.direct for c, t in terms),
+        direct=total(c * t.direct for c, t in terms),
         select=lambda o, i: _sum_of_closed_forms([(c, t._select(o, i)) for c, t in terms]),
         **_joined_poles([t for _, t in terms]),
     )
     if not bounded:
-        return total
-    return total._with_remainder(lambda a, b: sum(abs(c) * t.remainder(a, b) for c, t in terms))  # type: ignore[arg-type,return-value]
+        return combined
+    return combined._with_remainder(lambda a, b: total(abs(c) * t.remainder(a, b) for c, t in terms))
 
 
 def _weighted(parts: list[tuple[float, Any]]) -> Any:
     if any(bound is None for _, bound in parts):
         return None
-    return lambda a, b: sum(c * bound(a, b) for c, bound in parts)
+    return lambda a, b: total(c * bound(a, b) for c, bound in parts)
 
 
 def _sup(part: TransferFunction, a: Array, b: Array) -> Array:
@@ -107,13 +115,12 @@ def _series_of_closed_forms(first: TransferFunction, second: TransferFunction) -
     def slope(a: Array, b: Array) -> Array:
         return first.slope(a, b) * _sup(second, a, b) + _sup(first, a, b) * second.slope(a, b)  # type: ignore[misc]
 
-    tails = first.tail, second.tail
     return TransferFunction(
         lambda s, outputs: first._evaluate(s, outputs) @ second._evaluate(s, every),
         (first.shape[0], second.shape[1]),
         first.dt,
         slope=None if first.slope is None or second.slope is None else slope,
-        tail=None if tails[0] is None or tails[1] is None else lambda w: tails[0](w) * tails[1](w),
+        tail=None if first.tail is None or second.tail is None else lambda w: first.tail(w) * second.tail(w),  # type: ignore[misc]
         direct=first.direct @ second.direct,
         select=lambda o, i: _series_of_closed_forms(
             first._select(o, np.arange(first.shape[1])), second._select(every, i)
@@ -221,7 +228,7 @@ class SumSystem(_Lazy):
         return sum(t._point_cost for _, t in self.terms)
 
     def _evaluate(self, s: Array, outputs: Array) -> Array:
-        return sum(c * t._evaluate(s, outputs) for c, t in self.terms)  # type: ignore[return-value]
+        return total(c * t._evaluate(s, outputs) for c, t in self.terms)
 
     def _select(self, outputs: Array, inputs: Array) -> LTI:
         return SumSystem(tuple((c, t._select(outputs, inputs)) for c, t in self.terms))
@@ -231,6 +238,10 @@ class SumSystem(_Lazy):
 
     def _map(self, kind: str) -> LTI:
         return SumSystem(tuple((np.conj(c), getattr(t, kind)()) for c, t in self.terms))
+
+    def is_stable(self) -> bool:
+        """Whether every term is stable; poles that cancel between terms still count."""
+        return all(t.is_stable() for _, t in self.terms)
 
     def poles(self) -> Array:
         """Poles of all terms."""
@@ -245,7 +256,7 @@ class SumSystem(_Lazy):
             block_diag(*[t.A for _, t in parts]),
             np.concatenate([t.B for _, t in parts]),
             np.concatenate([c * t.C for c, t in parts], axis=1),
-            sum(c * t.D for c, t in parts),
+            total(c * t.D for c, t in parts),
             self.dt,
             self.transfer if self.transfer.has_bounds else None,
         )
@@ -290,6 +301,10 @@ class SeriesSystem(_Lazy):
     def _map(self, kind: str) -> LTI:
         first, second = getattr(self.first, kind)(), getattr(self.second, kind)()
         return SeriesSystem(first, second) if kind == "conjugate" else SeriesSystem(second, first)
+
+    def is_stable(self) -> bool:
+        """Whether both parts are stable; poles that cancel between them still count."""
+        return self.first.is_stable() and self.second.is_stable()
 
     def poles(self) -> Array:
         """Poles of both parts."""
@@ -560,7 +575,7 @@ def _direct(system: LTI) -> Array:
     if isinstance(system, _Realised):
         return system.D
     if isinstance(system, SumSystem):
-        return sum(c * _direct(t) for c, t in system.terms)  # type: ignore[return-value]
+        return total(c * _direct(t) for c, t in system.terms)
     if isinstance(system, SeriesSystem):
         return _direct(system.first) @ _direct(system.second)
     if isinstance(system, FeedbackSystem):

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from ssmtheory.errors import InputError, nearest
+from ssmtheory.lti.algebra import SumSystem
 from ssmtheory.lti.base import LTI, check_dt
-from ssmtheory.lti.systems import DiagonalStateSpace, StateSpace
+from ssmtheory.lti.systems import DiagonalStateSpace, StateSpace, TriangularStateSpace
 from ssmtheory.lti.transfer import TransferFunction
 from ssmtheory.typing import Array
 
@@ -58,8 +59,8 @@ def zoh_factors(poles: Array, dt: float | Array) -> tuple[Array, Array]:
 def discretize(system: LTI, dt: float, method: str = "zoh") -> LTI:
     """The discrete-time system with step dt.
 
-    Structure is kept where it survives: a diagonal system stays diagonal, and a closed form follows through
-    "bilinear" and "bilinear_s4".
+    Structure is kept where it survives: a diagonal system stays diagonal, a sum a sum, and a closed form follows
+    through "bilinear" and "bilinear_s4". States of a triangular system that no output sees are left out.
 
     Args:
         system: a continuous-time system; a bare closed form for the two bilinear methods only.
@@ -85,6 +86,10 @@ def discretize(system: LTI, dt: float, method: str = "zoh") -> LTI:
         raise InputError(f"method={method!r}: must be one of {', '.join(METHODS)}.{nearest(method, METHODS)}")
     if isinstance(system, TransferFunction):
         return _warped(system, step, method)
+    if isinstance(system, SumSystem):
+        return SumSystem(tuple((c, discretize(term, step, method)) for c, term in system.terms))
+    if isinstance(system, TriangularStateSpace):
+        system = system.observed()
     closed = None
     carried = getattr(system, "closed_form", None)
     if carried is not None and method in ("bilinear", "bilinear_s4"):
@@ -124,6 +129,9 @@ def _dense(system: StateSpace, dt: float, method: str, closed: TransferFunction 
     if method == "zoh":
         from scipy.linalg import expm
 
+        if n == 1:
+            poles, factor = zoh_factors(A[0], dt)
+            return StateSpace(poles[:, None], factor[:, None] * B, C, D, dt)
         # exp of [[A, B], [0, 0]] has the integral of exp(tA) B in its corner, A singular or not
         block = expm(dt * np.block([[A, B], [np.zeros((m, n + m))]]))
         return StateSpace(block[:n, :n], block[:n, n:], C, D, dt)

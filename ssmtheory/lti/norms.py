@@ -127,7 +127,10 @@ def linf_norm(system: LTI, tol: float = 1e-6, method: str = "auto", *, max_point
                 "the closed form has no slope or no tail bound, and there are no matrices: pass slope= and tail= "
                 "when the TransferFunction is built"
             )
-        if bounded:
+        # bounds from the numerical range alone are wide: matrices of moderate order have a better method
+        coarse = isinstance(system, _Realised) and not isinstance(system, DiagonalStateSpace)
+        coarse = coarse and getattr(system, "closed_form", None) is None and order is not None and order <= _DENSE_ORDER
+        if bounded and not coarse:
             found = _branch(closed, tol, max_points if order is None or order > _DENSE_ORDER else 50_000)
             if found.upper <= found.lower * (1 + 2 * tol) or order is None or order > _DENSE_ORDER:
                 return found
@@ -225,8 +228,10 @@ def _branch(system: TransferFunction, tol: float, max_points: int) -> HinfNorm:
 
 
 def _positive(gain: Any, best: tuple[float, float]) -> tuple[float, float]:
-    """Of two equal peaks at +-omega, the positive one."""
+    """Of two equal peaks at +-omega the positive one; 0 where it is as good."""
     value, omega = best
+    if omega != 0 and float(gain(np.zeros(1))[0]) >= value * (1 - 1e-13):
+        return value, 0.0
     if math.isfinite(omega) and omega < 0:
         other = float(gain(np.array([-omega]))[0])
         if other >= value * (1 - 1e-12):
@@ -329,6 +334,10 @@ def _slicot(system: StateSpace, tol: float) -> HinfNorm:
     )  # fmt: skip
     scale = 1.0 if system.dt is None else 1 / system.dt
     peak = float(omega) * scale
+    # the embedding has the peaks of G(i w) and of G(-i w) alike
+    if math.isfinite(peak) and peak:
+        gains = _gains(system.frequency_response(np.array([peak, -peak])))
+        peak = -peak if gains[1] > gains[0] * (1 + 1e-12) else peak
     return HinfNorm(float(value), float(value) * (1 - tol), float(value) * (1 + tol), peak, method="slicot")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ssmtheory.typing import Array
@@ -44,7 +46,7 @@ def shifted_solve(T: Array, rhs: Array, shifts: Array, *, lower: bool = False) -
     return x
 
 
-def blockwise(function, points: Array, size: int) -> Array:  # type: ignore[no-untyped-def]
+def blockwise(function: Callable[[Array], Array], points: Array, size: int) -> Array:
     """`function` of at most `size` points at a time, concatenated along the first axis."""
     if points.size <= size:
         return function(points)

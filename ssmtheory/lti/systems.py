@@ -14,6 +14,7 @@ DiagonalStateSpace(8 states, 1 outputs, 1 inputs)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -160,7 +161,55 @@ class _Realised(LTI):
             return blockwise(lambda part: self._values(part, self.C[outputs], self.D[outputs]), s, self._block())
 
         angles = poles.imag if self.dt is None else np.angle(poles) / self.dt
-        return TransferFunction(evaluate, self.shape, self.dt, poles=poles, resonances=angles, direct=self.D)
+        distance = self._range_distance()
+        bounds: dict[str, Any] = {}
+        if distance is not None:
+            size = float(np.linalg.norm(self.B, 2) * np.linalg.norm(self.C, 2)) * (self.dt or 1.0)
+            far = float(np.linalg.norm(self.D, 2))
+            bounds["slope"] = lambda a, b: size / distance(a, b) ** 2
+            bounds["curvature"] = lambda a, b: self._second(size, distance(a, b))
+            if self.dt is None:
+                bounds["tail"] = lambda w: (
+                    far
+                    + size
+                    / float(
+                        np.minimum(
+                            distance(np.array([w]), np.array([np.inf])), distance(np.array([-np.inf]), -np.array([w]))
+                        )[0]
+                    )
+                )
+        return TransferFunction(
+            evaluate,
+            self.shape,
+            self.dt,
+            poles=poles,
+            resonances=angles,
+            direct=self.D,
+            stable=self.is_stable(),
+            **bounds,
+        )
+
+    def _second(self, size: float, distance: Array) -> Array:
+        """Bound of the second derivative along the axis, from that of the resolvent, 1 / distance."""
+        if self.dt is None:
+            return 2 * size / distance**3
+        return size * self.dt * (1 / distance**2 + 2 / distance**3)
+
+    def _range_distance(self) -> Callable[[Array, Array], Array] | None:
+        """(a, b) -> distance of the frequencies [a, b] from a set that holds the numerical range of A; None if zero.
+
+        The resolvent is bounded by its inverse. The set is a rectangle in continuous time, a disc about 0 in discrete.
+        """
+        A = self.state_matrix
+        if self.dt is not None:
+            gap = 1 - float(np.linalg.norm(A, 2))
+            return (lambda a, b: np.full(np.shape(a), gap)) if gap > 0 else None
+        right = float(np.linalg.eigvalsh(A + A.conj().T)[-1]) / 2
+        if right >= 0:
+            return None
+        heights = np.linalg.eigvalsh((A - A.conj().T) / 2j)
+        low, high = float(heights[0]), float(heights[-1])
+        return lambda a, b: np.hypot(right, np.maximum(np.maximum(a - high, low - b), 0))
 
     @cached_property
     def _poles(self) -> Array:
@@ -556,6 +605,21 @@ class TriangularStateSpace(_LowRankUpdate):
             P, Q = _low_rank(P, Q, triangle.shape[0])
         self._store(triangle=triangle, P=P, Q=Q)
         self._store_ports(triangle.shape[0], B, C, D, dt, closed_form)
+
+    def observed(self) -> TriangularStateSpace:
+        """The same transfer function without the states that no output sees.
+
+        State k of a lower triangular system drives only states k and later: behind the last state that C reads nothing
+        matters. Output n of HiPPO-LegS is a system of n + 1 states.
+        """
+        if self.P is not None:
+            return self
+        last = int(np.flatnonzero(self.C.any(axis=0)).max(initial=0)) + 1
+        if last == self.B.shape[0]:
+            return self
+        return TriangularStateSpace(
+            self.triangle[:last, :last], self.B[:last], self.C[:, :last], self.D, self.dt, closed_form=self.closed_form
+        )
 
     @property
     def state_matrix(self) -> Array:
