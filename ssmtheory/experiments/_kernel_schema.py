@@ -62,7 +62,7 @@ SCHEMA = DatasetSchema(
             "status": _s(("init",), "proved only where every step is exact and general"),
         },
         "bases": {
-            "kernel": _f(("measure", "output", "time"), "1", "basis function K_n(t) of a HiPPO measure or an S4D variant"),
+            "kernel": _f(("measure", "output", "time"), "1", "basis function K_n(t) of a measure or S4D variant"),
             "state_dim": Variable((), "int64", "1", "state dimension N of these"),
         },
         "sampled": {
