@@ -54,7 +54,7 @@ _MODULES = (
     "supnorm",
 )
 
-__all__ = [*sorted(_HOME), *_MODULES]  # noqa: PLE0604
+__all__ = [*sorted(_HOME), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -343,8 +343,7 @@ def poly_at_most(coefficients: Sequence[Any], radius: Any, bound: Any, depth: in
         if level == depth or terms[0] > bound:
             return False
         quarter = (half / 2).upper()
-        for sign in (-1, 1):
-            todo.append((poly(module.arb_poly([sign * quarter, 1])), quarter, level + 1))
+        todo += [(poly(module.arb_poly([sign * quarter, 1])), quarter, level + 1) for sign in (-1, 1)]
     return True
 
 

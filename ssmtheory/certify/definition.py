@@ -3,8 +3,8 @@
 With x_n = sqrt(2n+1) y_n, HiPPO-LegS has integer entries: -(2k+1) below the diagonal, -(n+1) on it, and input column 1.
 Let phi_n(s) = prod_{k<n} (s-k)/(s+k+1), phi = phi_N and Y_n = phi_n/(s+n+1). From
 phi_{n+1} = phi_n - (2n+1) Y_n follows by telescoping sum_{k<n} (2k+1) Y_k = 1 - phi_n, hence row n of
-(sI - A) Y = 1 reads (s+n+1) Y_n + 1 - phi_n = 1, which holds. So the proof of Y, for every N, rests on the entries alone,
-and the entries are compared here with the package's one definition. In addition:
+(sI - A) Y = 1 reads (s+n+1) Y_n + 1 - phi_n = 1, which holds. So the proof of Y, for every N, rests on the entries
+alone, and the entries are compared here with the package's one definition. In addition:
 
 * det(sI - A_N) = prod(s+k+1) (1 - (1 - phi)/2), as A_N = A + 1 c^T / 2 with c_k = 2k+1: S4D's poles are the zeros of
   1 + phi, and those of HiPPO-rho the zeros of 1 + a phi.

@@ -1,7 +1,8 @@
 """Eigenvalues of S4D-LegS, -1/2 +- i y_m: certified at any N, and the law of the top one for all N at once.
 
-On s = -1/2 + iy, phi(s) has modulus 1 and argument 2 sum_k arctan((k+1/2)/y), so that the zeros of 1 + phi are the y with
-sum_{k<N} arctan((k+1/2)/y) = (2m+1) pi/2. The left side falls strictly: one sign on either side proves an enclosure.
+On s = -1/2 + iy, phi(s) has modulus 1 and argument 2 sum_k arctan((k+1/2)/y), so that the zeros of 1 + phi are the
+y with sum_{k<N} arctan((k+1/2)/y) = (2m+1) pi/2. The left side falls strictly: one sign on either side
+proves an enclosure.
 S4D's spectrum conjecture (arXiv 2206.11893) is the case m = 0 as N grows, with the constant pi/6 and a minus sign.
 """
 
@@ -13,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ssmtheory.certify.balls import CertificationError, above, ball, below, dyadic, exact, flint, working
+from ssmtheory.certify.balls import above, ball, below, flint, working
 from ssmtheory.certify.certificate import Certificate, issue
 from ssmtheory.certify.definition import check_definition, checked_index, checked_order
-from ssmtheory.errors import InputError
 
 __all__ = ["CHECKS", "eigenvalue_phase", "top_eigenvalue", "top_eigenvalue_law"]
 
@@ -144,7 +144,7 @@ def _law_polynomial(order: int) -> list[Any]:
 
 
 def _law_sign(order: int, constant: Fraction, N_from: int) -> int:
-    """Sign of the truncated phase minus pi/2 at y = N^2/pi - pi/6 + constant/N^2, for all N >= N_from; 0 if undecided."""
+    """Sign of the truncated phase minus pi/2 at N^2/pi - pi/6 + constant/N^2 for all N >= N_from; 0 if undecided."""
     module = flint()
     pi = module.arb.pi()
     p, c = pi * pi, pi * ball(constant)

@@ -1,6 +1,7 @@
 """Two-sided suprema over all real frequencies: the S4D gap, its spikes, HiPPO-rho's deviation from LegS.
 
-With r = |phi| = omega/sqrt(omega^2+N^2), psi = arg phi (strictly falling), a = |a| e^{i gamma} and 0 < |a| < 1 or a = 1,
+With r = |phi| = omega/sqrt(omega^2+N^2), psi = arg phi (strictly falling), a = |a| e^{i gamma}, and
+0 < |a| < 1 or a = 1,
 
     gap(omega)^2 = T(omega) / D(omega),   D = |1 + a phi|^2 = (1 - |a| r)^2 + 4 |a| r cos^2((psi + gamma)/2),
     T = |a|^2 r^2 w^2,   w^2 = ||X||^2 = N^2/(omega^2+N^2) for the worst unit C, |X_n|^2 for output n;
@@ -9,13 +10,14 @@ a = 1 is S4D (X_Diag = X/(1+phi), arXiv 2310.01698, Lemma 1, in this normalisati
 
 Lower bound: one evaluation in balls. Upper bound U: three analytic pieces and a search.
 
-* envelope |1 + a phi| >= 1 - |a| r. For a = 1 it gives gap <= h = w omega (omega + sqrt(omega^2+N^2))/N^2, which increases in
-  omega for the worst C (w omega = N omega/sqrt(omega^2+N^2)) and for every output n (w omega =
+* envelope |1 + a phi| >= 1 - |a| r. For a = 1 it gives gap <= h = w omega (omega + sqrt(omega^2+N^2))/N^2, and h
+  increases in omega for the worst C (w omega = N omega/sqrt(omega^2+N^2)) and for every output n (w omega =
   sqrt(2n+1) omega^2/((omega^2+n^2)(omega^2+(n+1)^2))^(1/2)). So h(omega_a) <= U settles (0, omega_a] in one step,
   all spikes but the last included. For |a| < 1 a low and a high frequency follow from w r <= omega/N and <= N/omega.
 * tail, a = 1: from psi <= pi/2 on, |1 + phi| >= 1.
 * between: intervals. psi, psi' and the sums in psi'' are monotone, so their ranges over an interval are exact. F = D/T
-  is bounded below by its range or by F(c) + F'(c) t + min F'' t^2/2; where neither proves F >= 1/U^2, the interval is halved.
+  is bounded below by its range or by F(c) + F'(c) t + min F'' t^2/2; where neither proves F >= 1/U^2, the interval is
+  halved.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from typing import Any
 import numpy as np
 
 from ssmtheory.certify.balls import (
-    CertificationError,
     above,
     ball,
     below,
@@ -44,10 +45,12 @@ from ssmtheory.certify.certificate import Certificate, issue
 from ssmtheory.certify.definition import check_definition, checked_index, checked_order
 from ssmtheory.errors import InputError
 
-__all__ = ["CHECKS", "axis_phase", "checked_a", "hippo_rho_deviation", "s4d_gap", "s4d_spike"]
+__all__ = ["CHECKS", "axis_phase", "checked_a", "hippo_rho_deviation", "maximise", "s4d_gap", "s4d_spike"]
 
 #: intervals that one search may visit before it gives up
 MAX_INTERVALS = 200_000
+#: extra bits where a phase is evaluated at a decimal
+GUARD = 64
 
 
 def axis_phase(N: int, omega: Any) -> tuple[Any, Any, Any]:
@@ -61,15 +64,13 @@ def axis_phase(N: int, omega: Any) -> tuple[Any, Any, Any]:
         (psi, psi', S) with psi'' = 2 omega S; psi and S fall in omega, psi' rises.
     """
     module = flint()
-    square = omega * omega
-    angle, slope, curve = module.arb(0), module.arb(0), module.arb(0)
-    for k in range(1, N):
-        part = k / (square + k * k)
-        angle += (k / omega).atan()
-        slope += part
-        curve += part * part / k
-    part = N / (square + N * N)
-    return 2 * angle + (N / omega).atan(), -(2 * slope + part), 2 * curve + part * part / N
+    # sum_{0<k<N} arctan(omega/k) = Im log Gamma(N + i omega) - Im log Gamma(1 + i omega): the cost does not depend on N
+    top = module.acb_series([module.acb(N, omega), module.acb(0, 1)], 3).lgamma()
+    bottom = module.acb_series([module.acb(1, omega), module.acb(0, 1)], 3).lgamma()
+    value, slope, half_curve = (top[j].imag - bottom[j].imag for j in range(3))
+    part = N / (omega * omega + N * N)
+    psi = (N - 1) * module.arb.pi() - 2 * value + (N / omega).atan()
+    return psi, -(2 * slope + part), -2 * half_curve / omega + part * part / N
 
 
 @dataclasses.dataclass
@@ -224,15 +225,22 @@ def _float_envelope(N: int, output: int | None, w: float) -> float:
     return size * r * h * (h + w) / N**2
 
 
+def _float_phase(N: int, omega: np.ndarray) -> np.ndarray:
+    """arg phi at positive frequencies in floats: by log Gamma for many points, by its sum, which is sharper, for few."""
+    if omega.size <= 64:
+        return 2 * sum((np.arctan2(k, omega) for k in range(1, N)), np.zeros_like(omega)) + np.arctan2(N, omega)
+    from scipy.special import loggamma
+
+    lag = np.imag(loggamma(N + 1j * omega) - loggamma(1 + 1j * omega))
+    return (N - 1) * np.pi - 2 * lag + np.arctan2(N, omega)
+
+
 def _float_gap(N: int, output: int | None, a: complex, omega: np.ndarray) -> np.ndarray:
     """The gap in floats at signed frequencies; a proposal only."""
     w = np.abs(omega)
     h = np.hypot(w, N)
     r = w / h
-    angle = np.zeros_like(w)
-    for k in range(1, N):
-        angle += np.arctan2(k, w)
-    psi = np.sign(omega) * (2 * angle + np.arctan2(N, w))
+    psi = np.sign(omega) * _float_phase(N, w)
     size = abs(a)
     if output is None:
         weight = N / h
@@ -243,16 +251,31 @@ def _float_gap(N: int, output: int | None, a: complex, omega: np.ndarray) -> np.
     return size * r * weight / np.sqrt(D)
 
 
-def _maximise(function: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> float:
-    """Frequency of the largest value: on a grid, then zoomed in; a proposal only."""
+def maximise(function: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, candidates: int = 16) -> float:
+    """Where a function is largest: the highest local maxima of a grid, each zoomed in; a proposal only.
+
+    Args:
+        function: vectorised, real.
+        grid: increasing points.
+        candidates: how many local maxima are followed, as neighbouring spikes differ by little.
+
+    Returns:
+        The best point found.
+    """
     values = function(grid)
-    best = int(np.argmax(values))
-    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    for _ in range(12):
-        fine = np.linspace(low, high, 41)
-        at = int(np.argmax(function(fine)))
-        low, high = fine[max(at - 1, 0)], fine[min(at + 1, 40)]
-    return float((low + high) / 2)
+    padded = np.concatenate([[-np.inf], values, [-np.inf]])
+    peaks = np.flatnonzero((values >= padded[:-2]) & (values >= padded[2:]))
+    best, where = -np.inf, float(grid[0])
+    for peak in peaks[np.argsort(values[peaks])[::-1][:candidates]]:
+        low, high = grid[max(peak - 1, 0)], grid[min(peak + 1, len(grid) - 1)]
+        for _ in range(10):
+            fine = np.linspace(low, high, 41)
+            heights = function(fine)
+            at = int(np.argmax(heights))
+            low, high = fine[max(at - 1, 0)], fine[min(at + 1, 40)]
+        if heights[at] > best:
+            best, where = float(heights[at]), float(fine[at])
+    return where
 
 
 def _checked_output(output: Any, N: int) -> int | None:
@@ -301,7 +324,7 @@ def s4d_gap(N: int, output: int | str = 0, *, tolerance: float = 1e-12, precisio
     slack = _checked_tolerance(tolerance)
     top = N * N / math.pi - math.pi / 6
     grid = np.concatenate([np.geomspace(1e-2, 4 * N * N, 400), top + np.linspace(-2, 2, 81)])
-    omega = _maximise(lambda w: _float_gap(N, which, 1.0, w), np.sort(grid[grid > 0]))
+    omega = maximise(lambda w: _float_gap(N, which, 1.0, w), np.sort(grid[grid > 0]))
     with working(precision) as module:
         value = _Gap(N, which, module.arb(1), module.arb(0)).squared(Fraction(omega)).sqrt()
         lower, upper = below(value), above(value * (1 + ball(slack)))
@@ -356,15 +379,14 @@ def s4d_spike(N: int, m: int = 0, *, precision: int = 128) -> Certificate:
     """
     N = checked_order(N, 2)
     m = checked_index(m, N - 1, "m")
-    with working(precision) as module:
+    with working(precision + GUARD) as module:
         target = (2 * m + 1) * module.arb.pi()
         start = bisect(lambda w: float(axis_phase(N, module.arb(w))[0]) > float(target), 1e-6, float(N * N), 60)
         omega = module.arb(start)
         for _ in range(2 + precision.bit_length()):
             psi, slope, _ = axis_phase(N, omega)
             omega = (omega - (psi - target) / slope).mid()
-        psi, slope, _ = axis_phase(N, omega)
-        slack = abs((psi - target) / slope).upper() * 4 + omega * module.arb(2) ** (8 - precision)
+        slack = omega * module.arb(2) ** (8 - precision)
         digits = max(6, int(precision * math.log10(2)))
         lower, upper = below(omega - slack, digits), above(omega + slack, digits)
     return issue(
@@ -384,10 +406,12 @@ def _check_s4d_spike(parameters: dict, witness: dict, low: Fraction | None, high
     N = checked_order(parameters["N"], 2)
     m = checked_index(parameters["m"], N - 1, "m")
     check_definition(N)
-    target = (2 * m + 1) * flint().arb.pi()
-    if low is not None and low > 0 and not axis_phase(N, ball(low))[0] >= target:
-        return False
-    return high is None or (high > 0 and bool(axis_phase(N, ball(high))[0] <= target))
+    # the decimals' own radius, times the size of log Gamma, must not blur the phase
+    with working(flint().ctx.prec + GUARD) as module:
+        target = (2 * m + 1) * module.arb.pi()
+        if low is not None and low > 0 and not axis_phase(N, ball(low))[0] >= target:
+            return False
+        return high is None or (high > 0 and bool(axis_phase(N, ball(high))[0] <= target))
 
 
 def checked_a(a: Any) -> tuple[Fraction, Fraction]:
@@ -411,6 +435,12 @@ def checked_a(a: Any) -> tuple[Fraction, Fraction]:
 def stored_a(a: tuple[Fraction, Fraction]) -> list[str]:
     """The parameter a as a certificate stores it."""
     return [str(a[0]), str(a[1])]
+
+
+def shown_a(a: tuple[Fraction, Fraction]) -> str:
+    """The parameter a for reading."""
+    real, imag = (str(part) for part in a)
+    return real if a[1] == 0 else f"{imag} i" if a[0] == 0 else f"{real} + {imag} i"
 
 
 def _hippo_rho_gaps(N: int, output: int | None, a: tuple[Fraction, Fraction]) -> list[_Gap]:
@@ -463,7 +493,7 @@ def hippo_rho_deviation(
         )
     grid = np.sort(grid)
     signed = grid if pair[1] == 0 else np.concatenate([-grid[::-1], grid])
-    omega = _maximise(lambda w: _float_gap(N, which, a_float, w), signed)
+    omega = maximise(lambda w: _float_gap(N, which, a_float, w), signed)
     with working(precision):
         gaps = _hippo_rho_gaps(N, which, pair)
         value = gaps[0 if omega > 0 else -1].squared(Fraction(abs(omega))).sqrt()
@@ -471,7 +501,7 @@ def hippo_rho_deviation(
     return issue(
         Certificate(
             kind="hippo_rho_deviation",
-            statement=f"sup over real omega of |X_a - X|, HiPPO-rho, N = {N}, a = {pair[0]} + {pair[1]}i, {_named(which)}",
+            statement=f"sup over real omega of |X_a - X|, HiPPO-rho, N = {N}, a = {shown_a(pair)}, {_named(which)}",
             parameters={"N": N, "a": stored_a(pair), "output": output},
             lower=lower,
             upper=upper,
@@ -484,10 +514,7 @@ def hippo_rho_deviation(
 
 def _float_spikes(N: int, gamma: float, grid: np.ndarray) -> np.ndarray:
     """Frequencies where arg(a phi) is an odd multiple of pi, by interpolation; a proposal only."""
-    psi = np.zeros_like(grid)
-    for k in range(1, N):
-        psi += 2 * np.arctan2(k, grid)
-    psi += np.arctan2(N, grid) + gamma
+    psi = _float_phase(N, grid) + gamma
     levels = np.pi * np.arange(-1, 2 * N + 2, 2)
     levels = levels[(levels > psi[-1]) & (levels < psi[0])]
     return np.interp(levels, psi[::-1], grid[::-1])
