@@ -416,11 +416,11 @@ class LTI(abc.ABC):
 
         return discretize.discretize(self, dt, method)
 
-    def diagonalize(self) -> DiagonalStateSpace:
+    def diagonalize(self, **options: Any) -> DiagonalStateSpace:
         """The same system with a diagonal state matrix; see `conditioning.diagonalize`."""
         from ssmtheory.lti import conditioning
 
-        return conditioning.diagonalize(self)
+        return conditioning.diagonalize(self, **options)
 
     def with_(self, **changes: Any) -> Self:
         """A copy with some constructor arguments changed; a closed form is kept only if no matrix changes."""
