@@ -71,6 +71,11 @@ def _diagonal(value: Any) -> Array:
     return poles
 
 
+def _bounded(closed: TransferFunction) -> bool:
+    """Whether a closed form alone suffices for a norm over all frequencies."""
+    return closed.has_bounds and (closed.tail is not None or closed.dt is not None)
+
+
 @dataclass(frozen=True, eq=False, repr=False, init=False)
 class _Realised(LTI):
     """What the four kinds share: ports, closed form, copies with changes."""
@@ -151,10 +156,10 @@ class _Realised(LTI):
         return max(1, BLOCK_BYTES // (16 * self._point_cost))
 
     def _transfer(self) -> TransferFunction:
-        if self.closed_form is not None:
-            if self.closed_form._poles is not None or self.closed_form._stable is not None:
-                return self.closed_form
-            return self.closed_form.with_(poles=self.poles())
+        closed = self.closed_form
+        if closed is not None and _bounded(closed):
+            known = closed._poles is not None or closed._stable is not None
+            return closed if known else closed.with_(poles=self.poles(), stable=self.is_stable())
         poles = self.poles()
 
         def evaluate(s: Array, outputs: Array) -> Array:
@@ -179,11 +184,11 @@ class _Realised(LTI):
                     )
                 )
         return TransferFunction(
-            evaluate,
+            evaluate if closed is None else closed.evaluate,
             self.shape,
             self.dt,
             poles=poles,
-            resonances=angles,
+            resonances=angles if closed is None else np.concatenate([angles, closed.resonances]),
             direct=self.D,
             stable=self.is_stable(),
             **bounds,
@@ -423,9 +428,11 @@ class DiagonalStateSpace(_Realised):
         return values
 
     def _transfer(self) -> TransferFunction:
+        closed = self.closed_form
+        if closed is not None and _bounded(closed):
+            return super()._transfer()
         full = self.expand()
         known = pole_residue(full.diagonal, full.B, full.C, full.D, self.dt)
-        closed = self.closed_form
         if closed is None:
             return known
         own, given = known.remainder, closed
