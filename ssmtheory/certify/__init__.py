@@ -30,6 +30,7 @@ _HOME = {
     "hippo_rho_condition": "conditioning",
     "hippo_rho_deviation": "supnorm",
     "hippo_rho_poles": "conditioning",
+    "kappa_against_rho": "conditioning",
     "legs_condition": "conditioning",
     "ptd_condition_lower_bound": "frontier",
     "ptd_condition_lower_bound_area": "frontier",

@@ -226,7 +226,7 @@ def _float_envelope(N: int, output: int | None, w: float) -> float:
 
 
 def _float_phase(N: int, omega: np.ndarray) -> np.ndarray:
-    """arg phi at positive frequencies in floats: by log Gamma for many points, by its sum, which is sharper, for few."""
+    """arg phi at positive frequencies in floats: by log Gamma for many points, by its (sharper) sum for few."""
     if omega.size <= 64:
         return 2 * sum((np.arctan2(k, omega) for k in range(1, N)), np.zeros_like(omega)) + np.arctan2(N, omega)
     from scipy.special import loggamma
