@@ -87,7 +87,7 @@ class LegsFamily:
             q = self._log_slope(n, lo) + 1 / np.hypot(lo, n) + 1 / np.hypot(lo, n + 1)
             dq = q / np.maximum(1, lo / 2)
             total += np.square([value, quotient * (1 + hi * q), quotient * (2 * q + hi * (q**2 + dq))])
-        return tuple(np.minimum(x, y) for x, y in zip(bounds, np.sqrt(total), strict=True))  # type: ignore[return-value]
+        return tuple(np.minimum(x, y) for x, y in zip(bounds, np.sqrt(total), strict=True))
 
     def _phase_factor(self, lo: Array, hi: Array) -> tuple[Array, Array]:
         """Bounds of the first two derivatives of phi."""
