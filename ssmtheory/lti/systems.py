@@ -124,8 +124,12 @@ class _Realised(LTI):
         return type(self)(**{**kept, **changes})
 
     def _ported(self, B: Array, C: Array, D: Array, closed_form: TransferFunction | None) -> Self:
-        """The same state equation with other ports."""
-        return self.with_(B=B, C=C, D=D, closed_form=closed_form)
+        """The same state equation with other ports; state matrices, and what is known of them, are shared."""
+        other = object.__new__(type(self))
+        kept = {*self._arguments.values(), "schur"} - {"B", "C", "D", "dt", "closed_form"}
+        other._store(**{name: value for name, value in self.__dict__.items() if name in kept})
+        other._store_ports(self.B.shape[0], B, C, D, self.dt, closed_form)
+        return other
 
     def _select(self, outputs: Array, inputs: Array) -> Self:
         closed = None if self.closed_form is None else self.closed_form._select(outputs, inputs)
