@@ -183,11 +183,18 @@ def _branch(system: TransferFunction, tol: float, max_points: int) -> HinfNorm:
         if direct > best[0]:
             best = direct, math.inf
         limit, beyond = max(1.0, 2 * float(np.abs(start).max())), math.inf
-        for _ in range(1000):
+        for _ in range(100):
             beyond = system.tail(limit)  # type: ignore[misc]
             # a gain that dies out to nothing has nothing to exclude
             if beyond <= max(best[0] * (1 + tol), 1e-300):
                 break
+            # a gain that does not die out, a delay's, may have its peaks anywhere: climb where this octave is highest
+            w = np.linspace(limit, 2 * limit, 9)
+            values = gain(np.concatenate([-w, w]))
+            k = int(np.argmax(values))
+            if values[k] > best[0]:
+                place = float(w[k % 9]) * (1 if k >= 9 else -1)
+                best = _polish(gain, place - limit / 8, place + limit / 8, (float(values[k]), place))
             limit *= 2
         else:
             raise InputError(
