@@ -14,10 +14,10 @@ import numpy as np
 
 from ssmtheory.errors import InputError
 from ssmtheory.inits import hippo
-from ssmtheory.lti import TransferFunction
+from ssmtheory.lti import HinfNorm, TransferFunction
 from ssmtheory.typing import Array
 
-__all__ = ["LegsFamily", "legs_family"]
+__all__ = ["LegsFamily", "gap_norm", "hippo_bound", "legs_family"]
 
 #: Rows beyond this number are bounded by the norm of the whole vector.
 _FEW = 16
@@ -230,3 +230,116 @@ def legs_family(N: int, a: complex = 0.0, poles: Array | None = None, rows: int 
     if kept is not None and kept.size > size:
         raise InputError(f"rows={rows}: must be at most N={size}")
     return LegsFamily(size, a, kept).transfer_function(np.asarray(poles, dtype=np.complex128))
+
+
+class _Gap(LegsFamily):
+    """The scalar a phi/(1 + a phi) x on the imaginary axis, x = X_n or the norm of the whole vector X."""
+
+    def evaluate(self, s: Array, outputs: Array) -> Array:
+        if self._one:
+            x = hippo.transfer(self.N, s, self.rows)[:, 0]
+        else:
+            x = self.N / np.hypot(s.imag, self.N)
+        value = self.a * hippo.phi(self.N, s) / hippo.one_plus_phi(self.N, s, self.a) * x
+        return value[:, None, None]
+
+    @property
+    def _one(self) -> bool:
+        return self.rows.size == 1 and self.N > 1
+
+    def _vector(self, lo: Array, hi: Array) -> tuple[Array, Array, Array]:
+        if self._one:
+            return super()._vector(lo, hi)
+        h = np.hypot(lo, self.N)
+        return self.N / h, self.N * np.minimum(hi / h, 1) / h**2, 2 * self.N / h**3
+
+    def _derivatives(self, a: Array, b: Array) -> tuple[Array, Array]:
+        lo, hi, angle = self._fold(a, b)
+        x0, x1, x2 = self._vector(lo, hi)
+        m = self._least_denominator(lo, hi, angle)
+        size = abs(self.a)
+        p1, p2 = (size * p for p in self._phase_factor(lo, hi))
+        f0 = size * hi / np.hypot(hi, self.N) / m
+        f1 = p1 / m**2
+        f2 = p2 / m**2 + 2 * p1**2 / m**3
+        return f1 * x0 + f0 * x1, f2 * x0 + 2 * f1 * x1 + f0 * x2
+
+
+def gap_norm(N: int, a: complex = 1.0, output: int | None = None, tol: float = 1e-6) -> HinfNorm:
+    """sup over all real w of ||X(i w)/(1 + a phi) - X(i w)||, S4D (a = 1) or HiPPO-rho against LegS.
+
+    The gap is a phi X/(1 + a phi), whose norm over all outputs is |a phi|/|1 + a phi| N/hypot(w, N): a number that
+    costs O(1) in N, so that a two-sided bracket at N = 1024 takes a second where the difference of the two systems
+    would evaluate vectors. For complex a both signs of w count: the system is not real.
+
+    Args:
+        N: number of states.
+        a: complex number with 0 < |a| <= 1, not -1.
+        output: one state n (C = e_n), or None for the worst unit C.
+        tol: relative width of the bracket.
+
+    Returns:
+        The norm, its bracket and frequency; for |a| < 1 the upper end is at most 1/(2 (rho - 1)).
+
+    Raises:
+        InputError: a or an output that cannot be.
+
+    >>> found = gap_norm(1024)
+    >>> round(found.value, 3), round(found.omega, 3)
+    (651.896, 333771.584)
+    """
+    size = hippo.check_size(N)
+    if not 0 < abs(a) <= 1 or a == -1:
+        raise InputError(f"a={a!r}: must satisfy 0 < |a| <= 1, and not be -1")
+    if output is not None and not 0 <= output < size:
+        raise InputError(f"output={output!r}: must be from 0 to {size - 1}, or None for the worst unit C")
+    family = _Gap(size, a, np.arange(size) if output is None else np.array([output]))
+    angle = float(np.angle(a))
+    # the poles of |a| = 1 stand where the phase of a phi is an odd multiple of pi, near the peaks
+    heights = (
+        hippo.phase_heights(size, min(angle, 3.0)) if angle >= 0 else -hippo.phase_heights(size, -max(angle, -3.0))
+    )
+    scalar = TransferFunction(
+        family.evaluate, (1, 1), resonances=heights, slope=family.slope, curvature=family.curvature, tail=family.tail,
+        stable=True,
+    )  # fmt: skip
+    found = scalar.hinf_norm(tol=tol, max_points=5_000_000)
+    if abs(a) == 1:
+        return found
+    ceiling = hippo_bound(1 / abs(a))
+    return HinfNorm(
+        found.value, found.lower, max(min(found.upper, ceiling), found.value), found.omega, method=found.method,
+        points=found.points,
+    )  # fmt: skip
+
+
+def hippo_bound(rho: float, modes: float = 1.0) -> float:
+    """max over w of |phi_M| ||X|| / (rho - |phi_M|), M = modes N: the deviation bound of HiPPO-rho, for every N.
+
+    Args:
+        rho: 1/|a|, above 1.
+        modes: M/N, at least 1.
+
+    Returns:
+        The bound; at most 1/((1 + modes)(rho - 1)).
+
+    Raises:
+        InputError: rho not above 1, or modes below 1.
+    """
+    if not hippo.check_positive("rho", rho) > 1:
+        raise InputError(f"rho={rho!r}: must be above 1; rho = 1 is S4D")
+    if not 1 <= modes < math.inf:
+        raise InputError(f"modes={modes!r}: must be a finite number of at least 1")
+
+    # s = |phi_M| = w/hypot(w, M) and ||X|| = N/hypot(w, N); unimodal in s
+    def value(s: float) -> float:
+        return s * math.sqrt((1 - s * s) / (1 + (modes * modes - 1) * s * s)) / (rho - s)
+
+    low, high, ratio = 0.0, 1.0, (math.sqrt(5) - 1) / 2
+    for _ in range(120):
+        x, y = high - ratio * (high - low), low + ratio * (high - low)
+        if value(x) < value(y):
+            low = x
+        else:
+            high = y
+    return value((low + high) / 2)

@@ -23,8 +23,8 @@ import numpy as np
 from ssmtheory.errors import InputError
 from ssmtheory.inits import hippo
 from ssmtheory.inits.base import Initialization, LayerParameters, Realization, generators, log_steps
-from ssmtheory.inits.closed_form import legs_family
-from ssmtheory.lti import DiagonalStateSpace
+from ssmtheory.inits.closed_form import gap_norm, hippo_bound, legs_family
+from ssmtheory.lti import DiagonalStateSpace, HinfNorm
 from ssmtheory.typing import Array
 
 __all__ = [
@@ -96,7 +96,7 @@ def poles(N: int, a: complex) -> Array:
         return np.conj(poles(size, factor.conjugate()))[::-1]
     target = complex(math.log(abs(factor)), angle)
     start = complex(0, min(max(angle, 0.4), math.pi / 2 + 0.6))
-    found = -0.5 + 1j * hippo.phase_heights(size, start.imag)
+    found = -0.5 + 1j * hippo.phase_heights(size, start.imag, exact=False)
     done, step = 0.0, 1.0
     length = abs(target - start)
     step = min(1.0, 0.4 / length) if length else 1.0
@@ -264,23 +264,7 @@ def deviation_bound(rho: float, modes: float = 1.0) -> float:
     >>> round(deviation_bound(11.0), 4)
     0.0486
     """
-    _check_rho(rho)
-    if not modes >= 1:
-        raise InputError(f"modes={modes!r}: must be at least 1")
-    # s = |phi_M| = w/hypot(w, M), ||X|| = 1/hypot(w/N, 1) with w/N = modes s/sqrt(1-s^2); unimodal in s
-    low, high = 0.0, 1.0
-
-    def value(s: float) -> float:
-        return s * math.sqrt((1 - s * s) / (1 + (modes * modes - 1) * s * s)) / (rho - s)
-
-    ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(120):
-        x, y = high - ratio * (high - low), low + ratio * (high - low)
-        if value(x) < value(y):
-            low = x
-        else:
-            high = y
-    return value((low + high) / 2)
+    return hippo_bound(rho, modes)
 
 
 def _check_rho(rho: float) -> float:
@@ -418,6 +402,25 @@ class HiPPORho(Initialization):
         if self.normal:
             raise InputError("normal=True has no closed-form bound: take hinf_norm() of the difference of the systems")
         return deviation_bound(self.rho, self.size(N) / N)
+
+    def deviation(self, N: int, output: int | None = None, tol: float = 1e-6) -> HinfNorm:
+        """sup over all real w of ||X_a(i w) - X(i w)||, or of one output, as a two-sided bracket.
+
+        Args:
+            N: number of states.
+            output: one state n (C = e_n), or None for the worst unit C.
+            tol: relative width of the bracket.
+
+        Returns:
+            The norm, its bracket and frequency.
+
+        Raises:
+            InputError: for `normal=True` or more modes than states, which have no scalar form: take hinf_norm() of the
+                difference of the systems.
+        """
+        if self.normal or self.size(N) != N:
+            raise InputError("normal=True and modes > 1 have no scalar form: take hinf_norm() of the difference")
+        return gap_norm(N, self.factor(N), output, tol)
 
     def build(self, N: int, seed: int = 0) -> Realization:
         """Build the system: poles, unit eigenvectors as C, residues as B, and the closed form.
