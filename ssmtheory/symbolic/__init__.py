@@ -20,6 +20,13 @@ from typing import Any
 from ssmtheory.errors import require
 
 _WHERE = {
+    "discretisation": ("derive_bilinear_kernel", "derive_s4_generating_function", "derive_zoh_kernel"),
+    "gap": ("derive_l2_gap", "derive_moments", "derive_s4d_gramian", "derive_uniform_gap", "derive_weak_constant"),
+    "rho": (
+        "derive_conditioning", "derive_conditioning_maximum", "derive_hippo_rho", "derive_hippo_rho_bound",
+        "derive_hippo_rho_l2_gap", "derive_truncated_modes",
+    ),
+    "ptd": ("derive_ptd_condition_bound", "derive_ptd_deviation"),
     "derivation": (
         "Cited", "Claim", "Derivation", "FiniteN", "Identity", "Limit", "NonNegative", "Numeric", "ProductLaw", "Report",
         "Step", "SumLaw",
@@ -31,6 +38,7 @@ _WHERE = {
         "derive_spectrum_asymptotics", "derive_spectrum_law",
     ),
     "lower": (),
+    "windows": ("derive_fout_delay", "derive_legt_pade"),
 }  # fmt: skip
 _OWNER = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -32,10 +32,13 @@ __all__ = [
     "n",
     "normal_integer",
     "omega",
+    "outer",
     "phi",
     "quadratic",
     "s",
+    "shifted",
     "solve",
+    "sylvester",
     "t",
 ]
 
@@ -151,7 +154,15 @@ def solve(rows: Sequence[Sequence[Fraction]], right: Sequence[Fraction]) -> list
 
 
 def shifted(rows: Sequence[Sequence[Fraction]], at: Fraction) -> Rows:
-    """s I - A for a rational s."""
+    """s I - A for a rational s.
+
+    Args:
+        rows: A, (N, N).
+        at: s.
+
+    Returns:
+        (N, N) rationals.
+    """
     return [[(at if r == c else 0) - Fraction(value) for c, value in enumerate(row)] for r, row in enumerate(rows)]
 
 
@@ -194,3 +205,40 @@ def quadratic(rows: Sequence[Sequence[Fraction]], inner: Rows) -> Rows:
     product = [[sum((rows[r][i] * inner[i][c] for i in size), Fraction(0)) for c in size] for r in size]
     mirror = [[sum((inner[r][i] * rows[c][i] for i in size), Fraction(0)) for c in size] for r in size]
     return [[product[r][c] + mirror[r][c] for c in size] for r in size]
+
+
+def sylvester(left: Sequence[Sequence[Fraction]], right: Sequence[Sequence[Fraction]], load: Rows) -> Rows:
+    """Exact Z with L Z + Z R^T + M = 0, that is the integral of e^{tL} M e^{tR^T} for stable L and R.
+
+    Args:
+        left: L, (p, p).
+        right: R, (q, q).
+        load: M, (p, q).
+
+    Returns:
+        Z, (p, q) rationals.
+    """
+    p, q = len(left), len(right)
+    system = [[Fraction(0)] * (p * q) for _ in range(p * q)]
+    for r in range(p):
+        for c in range(q):
+            row = system[r * q + c]
+            for i in range(p):
+                row[i * q + c] += left[r][i]
+            for i in range(q):
+                row[r * q + i] += right[c][i]
+    flat = solve(system, [-value for line in load for value in line])
+    return [flat[r * q : (r + 1) * q] for r in range(p)]
+
+
+def outer(a: Sequence[Fraction], b: Sequence[Fraction]) -> Rows:
+    """a b^T.
+
+    Args:
+        a: (p,) rationals.
+        b: (q,) rationals.
+
+    Returns:
+        (p, q) rationals.
+    """
+    return [[x * y for y in b] for x in a]
