@@ -296,9 +296,7 @@ def gap_norm(N: int, a: complex = 1.0, output: int | None = None, tol: float = 1
     family = _Gap(size, a, np.arange(size) if output is None else np.array([output]))
     angle = float(np.angle(a))
     # the poles of |a| = 1 stand where the phase of a phi is an odd multiple of pi, near the peaks
-    heights = (
-        hippo.phase_heights(size, min(angle, 3.0)) if angle >= 0 else -hippo.phase_heights(size, -max(angle, -3.0))
-    )
+    heights = math.copysign(1, angle) * hippo.phase_heights(size, min(abs(angle), 3.0), exact=False)
     scalar = TransferFunction(
         family.evaluate, (1, 1), resonances=heights, slope=family.slope, curvature=family.curvature, tail=family.tail,
         stable=True,

@@ -586,9 +586,9 @@ def phase_heights(N: int, angle: float = 0.0, exact: bool = True) -> Array:
     below = ((2 * (size - m) - 1) * PI + angle) / 2
     positive = above <= below
     # by symmetry y < 0 is the solution for the complement
-    target = np.where(positive, above, below)
+    middle = np.abs(above - below) < 1e-12  # y = 0
+    target = np.where(middle, size * PI / 4, np.where(positive, above, below))
     heights = _arctan_law(size, target, exact)
-    middle = np.abs(above - below) < 1e-12
     return np.where(middle, 0.0, np.where(positive, heights, -heights))
 
 
@@ -621,31 +621,46 @@ def _bulk(size: int, y: Array) -> Array:
     return size * np.arctan(size / y) - y / 2 * np.log1p((size / y) ** 2)
 
 
+def _arctan_sum(size: int, y: Array) -> tuple[Array, Array]:
+    """sum_k arctan((k+1/2)/y) to about six digits, and minus its derivative in log y: (...,), O(1) in N."""
+    first = min(size, 16)
+    half = np.arange(first) + 0.5
+    ratio = half / y[:, None]
+    value, slope = np.arctan(ratio).sum(axis=1), (1 / (ratio + 1 / ratio)).sum(axis=1)
+    if size > first:  # the midpoint rule of an elementary integral, with its first correction
+        for x, sign in ((size, 1.0), (first, -1.0)):
+            value = value + sign * (x * np.arctan(x / y) - y / 2 * np.log1p((x / y) ** 2) - y / (y**2 + x**2) / 24)
+            slope = slope + sign * y / 2 * np.log1p((x / y) ** 2)
+    return value, slope
+
+
 def _arctan_law(size: int, target: Array, exact: bool = True) -> Array:
-    """Solve sum_k arctan((k+1/2)/y) = target for y > 0, target in (0, N pi/2]; 1e-6 is enough where not `exact`."""
+    """Solve sum_k arctan((k+1/2)/y) = target for y > 0, target in (0, N pi/2]; to about 1e-6 where not `exact`."""
     grid = np.geomspace(1e-3, 2.0 * size * size + 2, 4096)
-    values = _bulk(size, grid)
-    y = np.exp(np.interp(-target.astype(np.float64), -values, np.log(grid)))
+    goal = target.astype(np.float64)
+    y = np.exp(np.interp(-goal, -_bulk(size, grid), np.log(grid)))
+    for _ in range(60):
+        value, slope = _arctan_sum(size, y)
+        change = np.clip((value - goal) / slope, -2, 2)
+        y = y * np.exp(change)
+        if np.abs(change).max(initial=0) < 1e-9:
+            break
+    if not exact:
+        return y
     half = np.arange(size) + 0.5
     rest = size * PI / 2 - target
     out = np.empty_like(y)
-    block = max(1, 2**20 // size)
+    block = max(1, 2**18 // size)
     for start in range(0, y.size, block):
         part = slice(start, start + block)
-        z, goal, complement = y[part], target[part], rest[part]
-        direct = goal <= complement
-        change = np.zeros_like(z)
-        for step in range(60):
-            # the last step in long double, so that no sum of N arctangents is rounded on the way
-            last = step > 0 and float(np.abs(change).max(initial=0)) < 1e-6
-            wide = np.longdouble if last else np.float64
+        z, above, below = y[part], target[part], rest[part]
+        direct = above <= below
+        # the last step in long double, so that no sum of N arctangents is rounded on the way
+        for wide in (np.float64, np.float64, np.longdouble):
             ratio = half.astype(wide) / z[:, None]
             angle = np.arctan(np.where(direct[:, None], ratio, 1 / ratio)).sum(axis=1)
-            slope = (1 / (ratio + 1 / ratio)).sum(axis=1)  # -d sum / d log y
-            change = np.where(direct, angle - goal, complement - angle) / slope
-            z = z * (1 + change if last else np.exp(np.clip(change, -2, 2)))
-            if last or (not exact and float(np.abs(change).max(initial=0)) < 1e-4):
-                break
+            slope = (1 / (ratio + 1 / ratio)).sum(axis=1)  # minus the derivative in log y
+            z = z * (1 + np.where(direct, angle - above, below - angle) / slope)
         out[part] = z
     return out
 

@@ -51,14 +51,14 @@ def _values(N: int, s: Array) -> tuple[Array, Array]:
     """phi and phi'/phi at s (k,), left of -1/2, where no partial product exceeds the whole."""
     half = np.arange(N) + 0.5
     value, slope = np.empty(s.shape, dtype=complex), np.empty(s.shape, dtype=complex)
-    block = max(1, 2**19 // N)
+    block = max(1, 2**16 // N)
     for start in range(0, s.size, block):
         part = slice(start, start + block)
         z = s[part, None] + 0.5
-        below = 1 / (z + half)
-        factor = (z - half) * below
-        value[part] = factor.prod(axis=1)
-        slope[part] = ((below / factor) * below * (2 * half)).sum(axis=1)
+        minus = z - half
+        inverse = 1 / (minus * (z + half))
+        slope[part] = inverse @ (2 * half)
+        value[part] = (minus * minus * inverse).prod(axis=1)
     return value, slope
 
 
