@@ -114,6 +114,8 @@ def generating_function(system: LTI, z: Array, length: int) -> Array:
         raise InputError("the system is continuous: discretize(dt, method) it first")
     if not isinstance(system, _Realised):
         system = system.to_dense()
+    if isinstance(system, DiagonalStateSpace):
+        system = system.expand()
     A = system.state_matrix
     C = system.C - system.C @ np.linalg.matrix_power(A, length)
     cost = max(1, BLOCK_BYTES // (16 * system._point_cost))

@@ -45,7 +45,7 @@ def _ports(B: Any, C: Any, D: Any, n: int) -> tuple[Array, Array, Array]:
         raise InputError(f"C has shape {C.shape}: must be (outputs, {n}) for {n} states")
     shape = (C.shape[0], B.shape[1])
     D = np.zeros(shape) if D is None else np.asarray(D)
-    if D.ndim == 0:
+    if D.ndim == 0 or (D.shape == (1,) and shape == (1, 1)):
         D = np.full(shape, D)
     D = as_complex("D", D)
     if D.shape != shape:
