@@ -27,9 +27,10 @@ _WHERE = {
         "derive_hippo_rho_l2_gap", "derive_truncated_modes",
     ),
     "ptd": ("derive_ptd_condition_bound", "derive_ptd_deviation"),
+    "limits": ("Limit", "kernel_limit"),
     "derivation": (
-        "Cited", "Claim", "Derivation", "FiniteN", "Identity", "Limit", "NonNegative", "Numeric", "ProductLaw", "Report",
-        "Step", "SumLaw",
+        "Cited", "Claim", "Derivation", "FiniteN", "Identity", "NonNegative", "Numeric", "ProductLaw",
+        "Report", "Step", "SumLaw", "Tends",
     ),
     "exact": ("is_zero",),
     "hippo": (

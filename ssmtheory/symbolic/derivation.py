@@ -4,14 +4,15 @@ A `Step` holds claims. What a claim is checked by decides its kind, and no kind 
 
 | kind | what `check()` does | claims |
 |---|---|---|
-| exact | decides an identity, an induction, a limit or a sign for all values of its symbols | `Identity`, `ProductLaw`, `SumLaw`, `Limit`, `NonNegative` |
+| exact | decides an identity, an induction, a limit or a sign, for all values | `Identity`, `ProductLaw`, `SumLaw`, ... |
 | cited | checks the hypotheses; the named theorem itself is taken from the literature | `Cited` |
 | finite-N | compares exact numbers at the listed sizes | `FiniteN` |
 | numeric | compares floating-point numbers within a tolerance | `Numeric` |
 
-A derivation is "proved" when every step is exact, "proved modulo named theorems: ..." when some are cited, and otherwise
-says that it was only checked. Its `confirmations` do not carry the proof: they compare the statement with a second, independent
-construction (mostly exact numbers from the integer matrix of LegS), so that a chain of true steps that misses the statement is seen.
+A derivation is "proved" when every step is exact, "proved modulo named theorems: ..." when some are cited, and
+otherwise says that it was only checked. Its `confirmations` do not carry the proof: they compare the statement with a
+second, independent construction (mostly exact numbers from the integer matrix of LegS), so that a chain of true steps
+that misses the statement is seen.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ __all__ = [
     "Derivation",
     "FiniteN",
     "Identity",
-    "Limit",
     "NonNegative",
     "Numeric",
     "Outcome",
@@ -43,6 +43,7 @@ __all__ = [
     "Report",
     "Step",
     "SumLaw",
+    "Tends",
     "steps",
 ]
 
@@ -155,7 +156,7 @@ class SumLaw(Claim):
 
 
 @dataclass(frozen=True)
-class Limit(Claim):
+class Tends(Claim):
     """lim expr = value as variable -> point, for an expression that is algebraic or elementary in the variable."""
 
     expr: sp.Expr
@@ -180,7 +181,8 @@ class Limit(Claim):
 class NonNegative(Claim):
     """larger >= smaller, because the difference equals `certificate`, which is manifestly not negative.
 
-    Manifestly: SymPy's assumptions on the symbols make every summand a product of positive symbols, of squares and of positive numbers.
+    Manifestly: SymPy's assumptions on the symbols make every summand a product of positive symbols, of squares and of
+    positive numbers.
     """
 
     larger: sp.Expr
@@ -275,7 +277,10 @@ class Numeric(Claim):
 
 @dataclass(frozen=True)
 class Step:
-    """One step: a sentence (LaTeX in dollar signs) and the claims that make it true; `kind` is that of the weakest claim."""
+    """One step: a sentence (LaTeX in dollar signs) and the claims that make it true.
+
+    `kind` is that of the weakest claim.
+    """
 
     text: str
     claims: tuple[Claim, ...]
@@ -309,7 +314,7 @@ class Outcome:
 class Report:
     """Result of `Derivation.check()`; true as a condition when every step and every confirmation holds.
 
-    `ok` says the same, `failures` lists the outcomes that do not hold, and `status` is "refuted" once one of them exists.
+    `ok` says the same, `failures` lists the outcomes that do not hold; `status` is "refuted" once there is one.
     """
 
     title: str

@@ -10,7 +10,7 @@ from typing import Any
 
 import sympy as sp
 
-from ssmtheory.symbolic.derivation import Derivation, FiniteN, Identity, Limit, SumLaw, steps
+from ssmtheory.symbolic.derivation import Derivation, FiniteN, Identity, SumLaw, Tends, steps
 from ssmtheory.symbolic.ingredients import k, normal_integer, shifted, solve
 
 __all__ = ["derive_bilinear_kernel", "derive_s4_generating_function", "derive_zoh_kernel"]
@@ -52,15 +52,19 @@ def derive_zoh_kernel() -> Derivation:
 
     return Derivation(
         title="Zero-order hold",
-        setting=r"One mode $\dot x = \lambda x + u$ with $u$ constant over each step $\Delta$ (a diagonal system is a sum of modes).",
+        setting=r"One mode $\dot x = \lambda x + u$ with $u$ constant over each step $\Delta$ (a diagonal system is "
+        r"a sum of modes).",
         statement=r"$x_{k+1} = e^{\lambda\Delta} x_k + \frac{e^{\lambda\Delta}-1}{\lambda} u_k$ exactly, so "
-        r"$K_k = \frac{e^{\lambda\Delta}-1}{\lambda} e^{\lambda\Delta k}$ with transfer function $\frac{e^{\lambda\Delta}-1}{\lambda (z - "
-        r"e^{\lambda\Delta})}$. The peak of a lightly damped mode at $y$ is multiplied by $|\mathrm{sinc}(y\Delta/2)|$.",
+        r"$K_k = \frac{e^{\lambda\Delta}-1}{\lambda} e^{\lambda\Delta k}$ with transfer function "
+        r"$\frac{e^{\lambda\Delta}-1}{\lambda (z - "
+        r"e^{\lambda\Delta})}$. The peak of a lightly damped mode at $y$ is multiplied by "
+        r"$|\mathrm{sinc}(y\Delta/2)|$.",
         source="arXiv 2206.11893 (ZOH and the Vandermonde kernel); the damping law is stated here.",
         result={"a": a, "b": b, "kernel": kernel, "damping": sp.sin(y * _STEP / 2) / (y * _STEP / 2)},
         steps=steps(
             (
-                r"The flow with constant input solves the equation and starts at $x_0$; its value at $\Delta$ is the step.",
+                r"The flow with constant input solves the equation and starts at $x_0$; its value at $\Delta$ is the "
+                r"step.",
                 (
                     Identity(sp.diff(flow, tau), lam * flow + u),
                     Identity(flow.subs(tau, 0), x0),
@@ -68,25 +72,32 @@ def derive_zoh_kernel() -> Derivation:
                 ),
             ),
             (
-                r"The kernel is that integral over one step, moved on $k$ steps: $K_k = \int_{k\Delta}^{(k+1)\Delta} e^{\lambda t} dt$.",
+                r"The kernel is that integral over one step, moved on $k$ steps: $K_k = \int_{k\Delta}^{(k+1)\Delta} "
+                r"e^{\lambda t} dt$.",
                 (
                     Identity(sp.diff(sp.exp(lam * t0) / lam, t0), sp.exp(lam * t0)),
                     Identity((sp.exp(lam * (k + 1) * _STEP) - sp.exp(lam * k * _STEP)) / lam, kernel),
                 ),
             ),
             (
-                r"Generating function of the first $L$ terms ($|z| > |\bar a|$ makes the remainder vanish as $L \to \infty$).",
-                SumLaw(value**k * z ** (-k - 1), k, sp.Integer(0), size, (1 - value**size * z ** (-size)) / (z - value)),
+                r"Generating function of the first $L$ terms ($|z| > |\bar a|$ makes the remainder vanish as $L \to "
+                r"\infty$).",
+                SumLaw(
+                    value**k * z ** (-k - 1), k, sp.Integer(0), size, (1 - value**size * z ** (-size)) / (z - value)
+                ),
             ),
             (
-                r"At $\lambda \to 0$ the step is a plain sum; expm1 is the number to use, because $(e^{\lambda\Delta}-1)$ cancels.",
-                Limit((sp.exp(r) - 1) / r, r, sp.Integer(0), sp.Integer(1)),
+                r"At $\lambda \to 0$ the step is a plain sum; expm1 is the number to use, because "
+                r"$(e^{\lambda\Delta}-1)$ cancels.",
+                Tends((sp.exp(r) - 1) / r, r, sp.Integer(0), sp.Integer(1)),
             ),
             (
-                r"Resonance: for $\lambda = -\epsilon + iy$ the continuous peak is $1/\epsilon$. At $z = e^{iy\Delta}$ the denominator is "
-                r"$e^{iy\Delta}(1 - e^{-\epsilon\Delta})$ and the numerator tends to $|e^{iy\Delta}-1|/y$, whose square is $4\sin^2(y\Delta/2)/y^2$.",
+                r"Resonance: for $\lambda = -\epsilon + iy$ the continuous peak is $1/\epsilon$. At $z = "
+                r"e^{iy\Delta}$ the denominator is "
+                r"$e^{iy\Delta}(1 - e^{-\epsilon\Delta})$ and the numerator tends to $|e^{iy\Delta}-1|/y$, whose "
+                r"square is $4\sin^2(y\Delta/2)/y^2$.",
                 (
-                    Limit(eps / (1 - sp.exp(-eps * _STEP)), eps, sp.Integer(0), 1 / _STEP),
+                    Tends(eps / (1 - sp.exp(-eps * _STEP)), eps, sp.Integer(0), 1 / _STEP),
                     Identity(
                         (sp.exp(sp.I * y * _STEP) - 1) * (sp.exp(-sp.I * y * _STEP) - 1) / (y * _STEP) ** 2,
                         ((sp.exp(sp.I * y * _STEP / 2) - sp.exp(-sp.I * y * _STEP / 2)) / (2 * sp.I) / (y * _STEP / 2))
@@ -142,12 +153,15 @@ def derive_bilinear_kernel() -> Derivation:
 
     return Derivation(
         title="Bilinear transform in both conventions",
-        setting=r"$\bar A = (1-\tfrac{\Delta}{2}A)^{-1}(1+\tfrac{\Delta}{2}A)$, $\bar B = (1-\tfrac{\Delta}{2}A)^{-1}\Delta B$; S4 uses the kernel "
+        setting=r"$\bar A = (1-\tfrac{\Delta}{2}A)^{-1}(1+\tfrac{\Delta}{2}A)$, $\bar B = "
+        r"(1-\tfrac{\Delta}{2}A)^{-1}\Delta B$; S4 uses the kernel "
         r"$K_k = C\bar A^k\bar B$.",
-        statement=r"With $s = \frac{2}{\Delta}\frac{z-1}{z+1}$: $C(z-\bar A)^{-1}\bar B = \frac{2}{1+z} G(s)$. The trapezoidal rule itself gives "
+        statement=r"With $s = \frac{2}{\Delta}\frac{z-1}{z+1}$: $C(z-\bar A)^{-1}\bar B = \frac{2}{1+z} G(s)$. The "
+        r"trapezoidal rule itself gives "
         r"$G(s)$. The S4 kernel has $\sum_k K_k z^{-k} = \frac{2z}{1+z} G(s)$, so a resonance at $\omega$ moves to "
         r"$\theta = 2\arctan(\omega\Delta/2)$ and is multiplied by $\sqrt{1+(\omega\Delta/2)^2}$.",
-        source="arXiv 2206.11893 (bilinear discretisation), arXiv 2111.00396 (generating function); the gain is stated here.",
+        source="arXiv 2206.11893 (bilinear discretisation), arXiv 2111.00396 (generating function); the gain is "
+        "stated here.",
         result={"a": a, "b": b, "kernel": a**k * b, "gain": sp.sqrt(1 + (w * _STEP / 2) ** 2)},
         steps=steps(
             (
@@ -166,12 +180,15 @@ def derive_bilinear_kernel() -> Derivation:
             (
                 r"S4's kernel: $\sum_{k} K_k z^{-k} = z\,\bar b/(z - \bar a)$ (geometric sum).",
                 (
-                    SumLaw(value**k * z ** (-k), k, sp.Integer(0), size, z * (1 - value**size * z ** (-size)) / (z - value)),
+                    SumLaw(
+                        value**k * z ** (-k), k, sp.Integer(0), size, z * (1 - value**size * z ** (-size)) / (z - value)
+                    ),
                     Identity(z * b / (z - a), 2 * z / (1 + z) / (at - lam)),
                 ),
             ),
             (
-                r"On the circle $z = e^{i\theta} = (1+i\tau)/(1-i\tau)$ with $\tau = \tan(\theta/2)$: $s = \frac{2}{\Delta} i\tau$, so "
+                r"On the circle $z = e^{i\theta} = (1+i\tau)/(1-i\tau)$ with $\tau = \tan(\theta/2)$: $s = "
+                r"\frac{2}{\Delta} i\tau$, so "
                 r"$\omega\Delta/2 = \tau$, and $|2z/(1+z)|^2 = 1+\tau^2$.",
                 (
                     Identity(circle * (1 - sp.I * tangent) / (1 + sp.I * tangent), sp.Integer(1)),
@@ -183,12 +200,13 @@ def derive_bilinear_kernel() -> Derivation:
             ),
             (
                 r"Order two: $e^{x} - \frac{1+x/2}{1-x/2} = -x^3/12 + O(x^4)$.",
-                Limit((sp.exp(x) - (1 + x / 2) / (1 - x / 2)) / x**3, x, sp.Integer(0), -sp.Rational(1, 12)),
+                Tends((sp.exp(x) - (1 + x / 2) / (1 - x / 2)) / x**3, x, sp.Integer(0), -sp.Rational(1, 12)),
             ),
         ),
         confirmations=steps(
             (
-                r"LegS itself: the discrete system of the integer matrix against the transfer vector at the warped point.",
+                r"LegS itself: the discrete system of the integer matrix against the transfer vector at the warped "
+                r"point.",
                 FiniteN("(z - Abar)^{-1} Bbar", legs, (1, 2, 4, 7)),
             ),
         ),
@@ -247,16 +265,21 @@ def derive_s4_generating_function() -> Derivation:
 
     return Derivation(
         title="S4: from A to K",
-        setting=r"$A = \Lambda - PQ^*$, bilinear discretisation with step $\Delta$, $K_k = C\bar A^k\bar B$ for $k < L$. All matrices below are "
-        r"rational functions of $A$ and commute, so identities for one eigenvalue $\lambda$ (with $\bar a$) hold for the matrices.",
-        statement=r"With $\tilde C = C(1 - \bar A^L)$, $g = \frac{2}{\Delta}\frac{1-z}{1+z}$ and $k_{xy} = \sum_n \frac{x_n y_n}{g - \lambda_n}$: at the "
-        r"$L$-th roots of unity $\hat K(z) = \sum_{k<L} K_k z^k = \frac{2}{1+z}\left[k_{CB} - \frac{k_{CP}k_{QB}}{1+k_{QP}}\right]$, and "
+        setting=r"$A = \Lambda - PQ^*$, bilinear discretisation with step $\Delta$, $K_k = C\bar A^k\bar B$ for $k < "
+        r"L$. All matrices below are "
+        r"rational functions of $A$ and commute, so identities for one eigenvalue $\lambda$ (with $\bar a$) hold for "
+        r"the matrices.",
+        statement=r"With $\tilde C = C(1 - \bar A^L)$, $g = \frac{2}{\Delta}\frac{1-z}{1+z}$ and $k_{xy} = \sum_n "
+        r"\frac{x_n y_n}{g - \lambda_n}$: at the "
+        r"$L$-th roots of unity $\hat K(z) = \sum_{k<L} K_k z^k = \frac{2}{1+z}\left[k_{CB} - "
+        r"\frac{k_{CP}k_{QB}}{1+k_{QP}}\right]$, and "
         r"$K$ is the inverse DFT of these values.",
         source="arXiv 2111.00396, generating function, Woodbury and Cauchy (theorem numbers remembered, not re-read).",
         result={"node": node, "prefactor": 2 / (1 + z), "woodbury": woodbury},
         steps=steps(
             (
-                r"Truncated generating function (geometric sum): $\hat K_L(z) = C(1 - \bar A^L z^L)(1 - \bar A z)^{-1}\bar B$, "
+                r"Truncated generating function (geometric sum): $\hat K_L(z) = C(1 - \bar A^L z^L)(1 - \bar A "
+                r"z)^{-1}\bar B$, "
                 r"and $z^L = 1$ turns $C(1-\bar A^L z^L)$ into the constant $\tilde C$.",
                 SumLaw(a**k * z**k, k, sp.Integer(0), size, (1 - a**size * z**size) / (1 - a * z)),
             ),
@@ -268,7 +291,8 @@ def derive_s4_generating_function() -> Derivation:
                 ),
             ),
             (
-                r"Woodbury with $R = (g-\Lambda)^{-1}$, $q = Q^*RP$: $(g - \Lambda + PQ^*)(R - RP(1+q)^{-1}Q^*R) = 1 + PQ^*R\,[\,1 - (1+q)^{-1} - "
+                r"Woodbury with $R = (g-\Lambda)^{-1}$, $q = Q^*RP$: $(g - \Lambda + PQ^*)(R - RP(1+q)^{-1}Q^*R) = 1 "
+                r"+ PQ^*R\,[\,1 - (1+q)^{-1} - "
                 r"q(1+q)^{-1}]$, and the bracket vanishes.",
                 (
                     Identity(1 - 1 / (1 + q) - q / (1 + q), sp.Integer(0)),
@@ -276,10 +300,13 @@ def derive_s4_generating_function() -> Derivation:
                 ),
             ),
             (
-                r"With $R$ diagonal each of the four numbers is a Cauchy sum: one mode contributes $x_n y_n/(g-\lambda_n)$. The node $g$ has no pole "
+                r"With $R$ diagonal each of the four numbers is a Cauchy sum: one mode contributes $x_n "
+                r"y_n/(g-\lambda_n)$. The node $g$ has no pole "
                 r"except at $z=-1$, where the product with the prefactor stays finite.",
                 (
-                    Identity(c * (1 / (node - lam)) * b, c * b * _STEP * (1 + z) / (2 * (1 - z) - lam * _STEP * (1 + z))),
+                    Identity(
+                        c * (1 / (node - lam)) * b, c * b * _STEP * (1 + z) / (2 * (1 - z) - lam * _STEP * (1 + z))
+                    ),
                     Identity(
                         2 / (1 + z) * (_STEP * (1 + z) / (2 * (1 - z) - lam * _STEP * (1 + z))),
                         2 * _STEP / (2 * (1 - z) - lam * _STEP * (1 + z)),
@@ -291,7 +318,8 @@ def derive_s4_generating_function() -> Derivation:
                 ),
             ),
             (
-                r"Inverse DFT: with $\zeta = e^{2\pi i (k-l)/L} \ne 1$ and $\zeta^L = 1$ the sum over the $L$ nodes is 0, and it is $L$ for $k = l$.",
+                r"Inverse DFT: with $\zeta = e^{2\pi i (k-l)/L} \ne 1$ and $\zeta^L = 1$ the sum over the $L$ nodes "
+                r"is 0, and it is $L$ for $k = l$.",
                 (
                     SumLaw(p**k, k, sp.Integer(0), size, (p**size - 1) / (p - 1)),
                     SumLaw(sp.Integer(1), k, sp.Integer(0), size, size),
@@ -300,7 +328,8 @@ def derive_s4_generating_function() -> Derivation:
         ),
         confirmations=steps(
             (
-                r"LegS as normal plus low rank: the sum of $L$ kernel values times $z^k$ at $z=2/7$, against the Woodbury form minus the tail.",
+                r"LegS as normal plus low rank: the sum of $L$ kernel values times $z^k$ at $z=2/7$, against the "
+                r"Woodbury form minus the tail.",
                 FiniteN("truncated generating function, (N, L)", whole, ((1, 3), (2, 4), (3, 5), (5, 8))),
             ),
         ),

@@ -6,7 +6,8 @@ to zero or does not. Integer shifts of one Gamma function are turned into ration
 between hypergeometric terms with symbolic n and N is decided, not sampled.
 
 The test is sound: True means that the identity holds wherever both sides are defined. False means that no proof was
-found: two Gamma functions that are tied by anything but an integer shift (reflection, duplication) count as independent.
+found: two Gamma functions that are tied by anything but an integer shift (reflection, duplication) count as
+independent.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def rising(x: sp.Expr, n: sp.Expr) -> sp.Expr:
 
 
 def _split_shift(argument: sp.Expr) -> tuple[sp.Expr, int]:
-    """(representative, integer): argument = representative + integer, the same representative for all integer shifts."""
+    """(representative, integer): argument = representative + integer, one representative for all integer shifts."""
     argument = sp.expand(argument)
     constant, rest = argument.as_coeff_Add()
     if not constant.is_Rational:

@@ -17,10 +17,10 @@ from ssmtheory.symbolic.derivation import (
     Derivation,
     FiniteN,
     Identity,
-    Limit,
     NonNegative,
     ProductLaw,
     SumLaw,
+    Tends,
     steps,
 )
 from ssmtheory.symbolic.ingredients import (
@@ -49,7 +49,8 @@ __all__ = [
 ]
 
 _SETTING = (
-    r"S4D keeps the normal part $A_N = A + \tfrac12 BB^T$ of LegS and halves $B$; $K$ and $K_{\mathrm{Diag}}$ are the kernels, one "
+    r"S4D keeps the normal part $A_N = A + \tfrac12 BB^T$ of LegS and halves $B$; $K$ and $K_{\mathrm{Diag}}$ are "
+    r"the kernels, one "
     r"per output $n$, $\varphi_N(s) = \prod_{k<N}(s-k)/(s+k+1)$, $H = (1-\varphi_N)/(1+\varphi_N)$."
 )
 _HALF = sp.Rational(1, 2)
@@ -66,7 +67,8 @@ def poisson(*hypotheses: Any) -> Cited:
     """
     return Cited(
         "Poisson formula of the half-plane",
-        r"\frac{1}{2\pi}\int \frac{\mathrm{Re}\, H(i\omega)}{\omega^2+c^2}\,d\omega = \frac{\mathrm{Re}\,H(c)}{2c}, \quad c > 0",
+        r"\frac{1}{2\pi}\int \frac{\mathrm{Re}\, H(i\omega)}{\omega^2+c^2}\,d\omega = \frac{\mathrm{Re}\,H(c)}{2c}, "
+        r"\quad c > 0",
         hypotheses=tuple(hypotheses),
     )
 
@@ -103,9 +105,9 @@ def derive_s4d_gramian() -> Derivation:
     p = sp.Symbol("p", integer=True, nonnegative=True)  # p = m - n - 2 in the generic case
     low = x**2 / 4 - (m * (m + 1) * x**2 - x**2 * (x**2 - 1) / 2) / (2 * N**2)  # sum_{k<x} (2k+1) bulk(k, m), x <= m+1
     top = m + 1
-    high = (x**2 - top**2) / 4 - (
-        (x**2 * (x**2 - 1) - top**2 * (top**2 - 1)) / 2 - m * (m + 1) * (x**2 - top**2)
-    ) / (2 * N**2)  # sum_{m<k<x} (2k+1) bulk(m, k)
+    high = (x**2 - top**2) / 4 - ((x**2 * (x**2 - 1) - top**2 * (top**2 - 1)) / 2 - m * (m + 1) * (x**2 - top**2)) / (
+        2 * N**2
+    )  # sum_{m<k<x} (2k+1) bulk(m, k)
 
     def entry(row: sp.Expr, column: sp.Expr, above: bool) -> sp.Expr:
         """Sum over k of a(row, k) bulk(k, column); `above`: row <= column."""
@@ -164,7 +166,8 @@ def derive_s4d_gramian() -> Derivation:
         },
         steps=steps(
             (
-                r"Root-free, $w_{nm} = W_{nm}/\sqrt{(2n+1)(2m+1)}$ and row $n$ of $A_N$ has $-\tfrac{2k+1}{2}$ left of the diagonal, "
+                r"Root-free, $w_{nm} = W_{nm}/\sqrt{(2n+1)(2m+1)}$ and row $n$ of $A_N$ has $-\tfrac{2k+1}{2}$ left "
+                r"of the diagonal, "
                 r"$-\tfrac12$ on it, $+\tfrac{2k+1}{2}$ right of it.",
                 (
                     Identity(-(2 * k + 1) + (2 * k + 1) * _HALF, -(2 * k + 1) * _HALF),
@@ -179,18 +182,21 @@ def derive_s4d_gramian() -> Derivation:
                 ),
             ),
             (
-                r"Lyapunov equation $A_N w + w A_N^T = -\tfrac14 \mathbf 1\mathbf 1^T$, entry $(n, n+2+p)$ with $p \ge 0$.",
+                r"Lyapunov equation $A_N w + w A_N^T = -\tfrac14 \mathbf 1\mathbf 1^T$, entry $(n, n+2+p)$ with $p "
+                r"\ge 0$.",
                 Identity(generic, -sp.Rational(1, 4)),
             ),
             (r"Entry $(n, n+1)$.", Identity(beside, -sp.Rational(1, 4))),
             (r"Entry $(n, n)$.", Identity(on, -sp.Rational(1, 4))),
             (
-                r"Ends: the correction $w_{n,n+1}$ vanishes for $n = -1$ and for $n = N-1$, so the first and the last row are no "
+                r"Ends: the correction $w_{n,n+1}$ vanishes for $n = -1$ and for $n = N-1$, so the first and the "
+                r"last row are no "
                 r"exceptions.",
                 (Identity(_off(sp.Integer(-1)), sp.Integer(0)), Identity(_off(N - 1), sp.Integer(0))),
             ),
             (
-                r"The solution is unique: all eigenvalues of $A_N$ have real part $-\tfrac12$ because $A_N + A_N^T = -I$, so those of "
+                r"The solution is unique: all eigenvalues of $A_N$ have real part $-\tfrac12$ because $A_N + A_N^T = "
+                r"-I$, so those of "
                 r"$w \mapsto A_N w + w A_N^T$ have real part $-1$.",
                 (
                     Identity(-_HALF - _HALF, sp.Integer(-1)),
@@ -228,7 +234,8 @@ def derive_moments() -> Derivation:
     return Derivation(
         title="S4D and LegS agree at the integers",
         setting=_SETTING,
-        statement=r"$\int_0^\infty e^{-kt}(K_{\mathrm{Diag},n} - K_n)\,dt = 0$ for $k = 0, \dots, N-1$ and every output $n$.",
+        statement=r"$\int_0^\infty e^{-kt}(K_{\mathrm{Diag},n} - K_n)\,dt = 0$ for $k = 0, \dots, N-1$ and every "
+        r"output $n$.",
         result={"gap_factor": -f / (1 + f)},
         steps=steps(
             (
@@ -236,14 +243,16 @@ def derive_moments() -> Derivation:
                 Identity(1 / (1 + f) - 1, -f / (1 + f)),
             ),
             (
-                r"$\varphi_N(k) = 0$ for $0 \le k < N$: its factor with index $k$ vanishes there, and no denominator $k+j+1$ does.",
+                r"$\varphi_N(k) = 0$ for $0 \le k < N$: its factor with index $k$ vanishes there, and no denominator "
+                r"$k+j+1$ does.",
                 (
                     Identity(((s - k) / (s + k + 1)).subs(s, k), sp.Integer(0)),
                     NonNegative(k + j + 1, sp.Integer(1), k + j),
                 ),
             ),
             (
-                r"So the factor $-\varphi/(1+\varphi)$ is 0 at $s = k$, where $X$ is finite, and both systems are stable there.",
+                r"So the factor $-\varphi/(1+\varphi)$ is 0 at $s = k$, where $X$ is finite, and both systems are "
+                r"stable there.",
                 Identity((-f / (1 + f)).subs(f, 0), sp.Integer(0)),
             ),
         ),
@@ -286,31 +295,38 @@ def derive_l2_gap() -> Derivation:
     return Derivation(
         title="Exact L2 gap between S4D and LegS",
         setting=_SETTING,
-        statement=r"$\|K_{\mathrm{Diag},n} - K_n\|^2_{L^2(0,\infty)} = \frac{2n+1}{4} - \frac{3n^2+3n+1}{2N^2}$ for $n \le N-2$, and the "
+        statement=r"$\|K_{\mathrm{Diag},n} - K_n\|^2_{L^2(0,\infty)} = \frac{2n+1}{4} - \frac{3n^2+3n+1}{2N^2}$ for "
+        r"$n \le N-2$, and the "
         r"difference is orthogonal to $K_n$. For $n = N-1$ add $N/(1+\binom{2N}{N})$; the inner product is then "
         r"$-N/(2(1+\binom{2N}{N}))$. The gap does not vanish as $N \to \infty$: it tends to $(2n+1)/4$.",
         result={"gap2": gap, "last2": last, "limit2": (2 * n + 1) / sp.Integer(4), "last_inner": -N / (2 * (1 + b))},
         steps=steps(
             (
-                r"With $d = K_{\mathrm{Diag},n} - K_n$: $\|d\|^2 = \|K_{\mathrm{Diag},n}\|^2 - \|K_n\|^2 - 2\langle d, K_n\rangle$, where "
+                r"With $d = K_{\mathrm{Diag},n} - K_n$: $\|d\|^2 = \|K_{\mathrm{Diag},n}\|^2 - \|K_n\|^2 - 2\langle "
+                r"d, K_n\rangle$, where "
                 r"$\|K_{\mathrm{Diag},n}\|^2 = \|K_n\|^2 + 2\langle d, K_n\rangle + \|d\|^2$.",
                 Identity(total - norm - 2 * inner, (total - inner - norm) - inner),
             ),
             (
-                r"$\|K_{\mathrm{Diag},n}\|^2$ is the diagonal of the Gramian of S4D (proved there), $\|K_n\|^2 = \tfrac12$ that of LegS.",
+                r"$\|K_{\mathrm{Diag},n}\|^2$ is the diagonal of the Gramian of S4D (proved there), $\|K_n\|^2 = "
+                r"\tfrac12$ that of LegS.",
                 Identity(w - _HALF, gap),
             ),
             (
-                r"$K_n$ is a combination of $e^{-(j+1)t}$ with $j \le n$ (kernels of LegS), and $\int e^{-kt} d\,dt = 0$ for $k \le N-1$ (moments): "
+                r"$K_n$ is a combination of $e^{-(j+1)t}$ with $j \le n$ (kernels of LegS), and $\int e^{-kt} d\,dt "
+                r"= 0$ for $k \le N-1$ (moments): "
                 r"for $n \le N-2$ all exponents $j + 1 \le n+1 \le N-1$ are covered, so $\langle d, K_n\rangle = 0$.",
                 NonNegative((n + 2 + m) - 1, n + 1, m),
             ),
             (
-                r"For $n = N-1$ only $e^{-Nt}$ is not covered; its coefficient in $P_{N-1}$ is $\binom{2N-2}{N-1}$, and with "
+                r"For $n = N-1$ only $e^{-Nt}$ is not covered; its coefficient in $P_{N-1}$ is $\binom{2N-2}{N-1}$, "
+                r"and with "
                 r"$\varphi_N(N) = 1/b$, $b = \binom{2N}{N}$, $Y_{N-1}(N) = \varphi_N(N)/(s-N+1)|_{s=N}$.",
                 (
                     Identity(
-                        ((-1) ** (n - j) * sp.factorial(n + j) / (sp.factorial(j) ** 2 * sp.factorial(n - j))).subs(j, n),
+                        ((-1) ** (n - j) * sp.factorial(n + j) / (sp.factorial(j) ** 2 * sp.factorial(n - j))).subs(
+                            j, n
+                        ),
                         sp.binomial(2 * n, n),
                     ),
                     ProductLaw(k + 1, k, sp.Integer(0), N, sp.factorial(N)),
@@ -320,7 +336,8 @@ def derive_l2_gap() -> Derivation:
                 ),
             ),
             (
-                r"So $\langle d, K_{N-1}\rangle = (2N-1)\binom{2N-2}{N-1}\cdot\left(-\frac{1/b}{1+1/b}\right)\cdot\frac1b$, and the last row follows.",
+                r"So $\langle d, K_{N-1}\rangle = "
+                r"(2N-1)\binom{2N-2}{N-1}\cdot\left(-\frac{1/b}{1+1/b}\right)\cdot\frac1b$, and the last row follows.",
                 (
                     Identity(product, -N / (2 * (1 + b))),
                     Identity(w.subs(n, N - 1) - _HALF - 2 * product, last),
@@ -328,7 +345,7 @@ def derive_l2_gap() -> Derivation:
             ),
             (
                 r"As $N \to \infty$ at fixed $n$.",
-                Limit(gap, N, sp.oo, (2 * n + 1) / sp.Integer(4)),
+                Tends(gap, N, sp.oo, (2 * n + 1) / sp.Integer(4)),
             ),
         ),
         confirmations=steps(
@@ -368,15 +385,20 @@ def derive_weak_constant() -> Derivation:
 
     return Derivation(
         title="The weak constant of S4D",
-        setting=_SETTING + r" $G = CX$ with fixed $C$, input $u$, outputs $y$ and $y_{\mathrm{Diag}}$ from zero initial state.",
-        statement=r"$N^2\|y_{\mathrm{Diag}} - y\|^2 = \frac{1}{2\pi}\int |\omega G(i\omega)\hat u(i\omega)|^2\,\mathrm{Re}\,H(i\omega)\,d\omega$ for every $N$, "
-        r"and $N\|y_{\mathrm{Diag}}-y\| \to \|\dot y\|_{L^2}$ when $(1+\omega^2)|\omega G\hat u|^2$ is bounded and continuous with a limit at infinity. For "
-        r"$u = e^{-t}$ and $C = e_0$: $N^2 \|y_{\mathrm{Diag}} - y\|^2 = \frac14 - \frac{(-1)^N}{2N(N^2-1)}$, $N \ge 2$.",
+        setting=_SETTING
+        + r" $G = CX$ with fixed $C$, input $u$, outputs $y$ and $y_{\mathrm{Diag}}$ from zero initial state.",
+        statement=r"$N^2\|y_{\mathrm{Diag}} - y\|^2 = \frac{1}{2\pi}\int |\omega G(i\omega)\hat "
+        r"u(i\omega)|^2\,\mathrm{Re}\,H(i\omega)\,d\omega$ for every $N$, "
+        r"and $N\|y_{\mathrm{Diag}}-y\| \to \|\dot y\|_{L^2}$ when $(1+\omega^2)|\omega G\hat u|^2$ is bounded and "
+        r"continuous with a limit at infinity. For "
+        r"$u = e^{-t}$ and $C = e_0$: $N^2 \|y_{\mathrm{Diag}} - y\|^2 = \frac14 - \frac{(-1)^N}{2N(N^2-1)}$, $N \ge "
+        r"2$.",
         source="arXiv 2310.01698, Theorem 1 (rate 1/n; wording unconfirmed) is sharpened to an identity and a limit.",
         result={"exponential2": value, "limit2": sp.Rational(1, 4)},
         steps=steps(
             (
-                r"On the axis $|\varphi_N|^2 = \omega^2/(\omega^2+N^2)$, so $|\varphi_N|^2/|1+\varphi_N|^2 = (\omega^2/N^2)\,\mathrm{Re}\,H$ with "
+                r"On the axis $|\varphi_N|^2 = \omega^2/(\omega^2+N^2)$, so $|\varphi_N|^2/|1+\varphi_N|^2 = "
+                r"(\omega^2/N^2)\,\mathrm{Re}\,H$ with "
                 r"$\mathrm{Re}\,H = (1-|\varphi_N|^2)/|1+\varphi_N|^2$.",
                 (
                     Identity(f * g / ((1 + f) * (1 + g)), omega**2 / N**2 * real_h),
@@ -388,8 +410,10 @@ def derive_weak_constant() -> Derivation:
                 Cited("Plancherel theorem", hypotheses=(Identity(1 / (1 + f) - 1, -f / (1 + f)),)),
             ),
             (
-                r"$H$ is rational with all poles on $\mathrm{Re}\,s=-\tfrac12$, real on the real axis, and $\mathrm{Re}\,H \ge 0$ on the axis. "
-                r"For $c>0$: $\varphi_N(c) \to 0$, because its factors beyond $k = c$ are $1 - \frac{2c+1}{k+c+1}$, so $H(c) \to 1$; at "
+                r"$H$ is rational with all poles on $\mathrm{Re}\,s=-\tfrac12$, real on the real axis, and "
+                r"$\mathrm{Re}\,H \ge 0$ on the axis. "
+                r"For $c>0$: $\varphi_N(c) \to 0$, because its factors beyond $k = c$ are $1 - \frac{2c+1}{k+c+1}$, "
+                r"so $H(c) \to 1$; at "
                 r"$c = 1, 2, \dots$ even $H(c) = 1$ once $N > c$.",
                 (
                     poisson(
@@ -400,27 +424,32 @@ def derive_weak_constant() -> Derivation:
                 ),
             ),
             (
-                r"The measures $\mathrm{Re}\,H\,\frac{d\omega}{1+\omega^2}$ converge in mass (the formula at $c=1$) and against every "
-                r"$\frac{1}{\omega^2+c^2}$ to $\frac{d\omega}{1+\omega^2}$. The functions $\frac{1+\omega^2}{\omega^2+c^2}$ span a dense set of the even continuous functions "
+                r"The measures $\mathrm{Re}\,H\,\frac{d\omega}{1+\omega^2}$ converge in mass (the formula at $c=1$) "
+                r"and against every "
+                r"$\frac{1}{\omega^2+c^2}$ to $\frac{d\omega}{1+\omega^2}$. The functions "
+                r"$\frac{1+\omega^2}{\omega^2+c^2}$ span a dense set of the even continuous functions "
                 r"on the extended line, so the limit holds for the integrands of the statement.",
                 Cited("Stone-Weierstrass theorem"),
             ),
             (
-                r"$u = e^{-t}$, $C = e_0$: the integrand is $\frac{\omega^2}{(1+\omega^2)^2}\mathrm{Re}\,H$. The derivative of the Poisson formula in $c$ "
-                r"gives $\frac{1}{2\pi}\int\frac{\mathrm{Re}\,H}{(\omega^2+c^2)^2} = -\frac{1}{2c}\frac{d}{dc}\frac{H(c)}{2c}$.",
+                r"$u = e^{-t}$, $C = e_0$: the integrand is $\frac{\omega^2}{(1+\omega^2)^2}\mathrm{Re}\,H$. The "
+                r"derivative of the Poisson formula in $c$ "
+                r"gives $\frac{1}{2\pi}\int\frac{\mathrm{Re}\,H}{(\omega^2+c^2)^2} = "
+                r"-\frac{1}{2c}\frac{d}{dc}\frac{H(c)}{2c}$.",
                 (
                     Identity(omega**2 / (1 + omega**2) ** 2, 1 / (1 + omega**2) - 1 / (1 + omega**2) ** 2),
                     Identity(sp.diff(1 / (omega**2 + c**2), c), -2 * c / (omega**2 + c**2) ** 2),
                     Identity(
-                        (-1 / (2 * c) * sp.diff(function(c) / (2 * c), c)).subs(
-                            {function(c): h0, sp.Derivative(function(c), c): h1}
-                        ).subs(c, 1),
+                        (-1 / (2 * c) * sp.diff(function(c) / (2 * c), c))
+                        .subs({function(c): h0, sp.Derivative(function(c), c): h1})
+                        .subs(c, 1),
                         (h0 - h1) / 4,
                     ),
                 ),
             ),
             (
-                r"$H(1) = 1$ and $H'(1) = -2\varphi_N'(1)$ since $\varphi_N(1) = 0$. Only the factor $s - 1$ is differentiated: "
+                r"$H(1) = 1$ and $H'(1) = -2\varphi_N'(1)$ since $\varphi_N(1) = 0$. Only the factor $s - 1$ is "
+                r"differentiated: "
                 r"$\varphi_N'(1) = \frac{1\cdot\prod_{2\le k<N}(1-k)}{\prod_{k<N}(k+2)}$.",
                 (
                     Identity(sp.diff((1 - f) / (1 + f), f).subs(f, 0), sp.Integer(-2)),
@@ -430,10 +459,11 @@ def derive_weak_constant() -> Derivation:
                 ),
             ),
             (
-                r"Hence $N^2\mathrm{err}^2 = \tfrac12 H(1) - \tfrac14(H(1) - H'(1))$, and the limit is $\|\dot y\|^2$ for $y = te^{-t}$.",
+                r"Hence $N^2\mathrm{err}^2 = \tfrac12 H(1) - \tfrac14(H(1) - H'(1))$, and the limit is $\|\dot "
+                r"y\|^2$ for $y = te^{-t}$.",
                 (
                     Identity(_HALF - (1 + 2 * slope) / 4, value),
-                    Limit(sp.Rational(1, 4) - sp.Symbol("e") / (2 * N * (N**2 - 1)), N, sp.oo, sp.Rational(1, 4)),
+                    Tends(sp.Rational(1, 4) - sp.Symbol("e") / (2 * N * (N**2 - 1)), N, sp.oo, sp.Rational(1, 4)),
                     Identity(
                         sp.integrate(sp.expand(sp.diff(t * sp.exp(-t), t) ** 2), (t, 0, sp.oo)), sp.Rational(1, 4)
                     ),
@@ -471,9 +501,12 @@ def derive_uniform_gap() -> Derivation:
     return Derivation(
         title="S4D does not converge uniformly",
         setting=_SETTING,
-        statement=r"$\arg\varphi_N(i\omega) = \psi(\omega) = 2\sum_{k=1}^{N-1}\arctan\frac k\omega + \arctan\frac N\omega$ decreases from $(2N-1)\frac\pi2$ to 0. "
-        r"At $\psi = (2m+1)\pi$ the gap of output $n$ is $\frac{\omega(\omega+h)}{N^2}|X_n(i\omega)|$ with $h = \sqrt{\omega^2+N^2}$. The last such $\omega$ is "
-        r"$\frac{N^2}{\pi}(1+O(N^{-2}))$, so $\liminf_N \|G_{\mathrm{Diag},n} - G_n\|_\infty \ge \frac{2\sqrt{2n+1}}{\pi}$, and for the worst unit $C$ it is at "
+        statement=r"$\arg\varphi_N(i\omega) = \psi(\omega) = 2\sum_{k=1}^{N-1}\arctan\frac k\omega + \arctan\frac "
+        r"N\omega$ decreases from $(2N-1)\frac\pi2$ to 0. "
+        r"At $\psi = (2m+1)\pi$ the gap of output $n$ is $\frac{\omega(\omega+h)}{N^2}|X_n(i\omega)|$ with $h = "
+        r"\sqrt{\omega^2+N^2}$. The last such $\omega$ is "
+        r"$\frac{N^2}{\pi}(1+O(N^{-2}))$, so $\liminf_N \|G_{\mathrm{Diag},n} - G_n\|_\infty \ge "
+        r"\frac{2\sqrt{2n+1}}{\pi}$, and for the worst unit $C$ it is at "
         r"least $\frac{2N}{\pi}(1+O(N^{-2}))$.",
         source="arXiv 2310.01698, Theorem 2 (no uniform convergence); the position and the heights are stated here.",
         result={
@@ -483,21 +516,25 @@ def derive_uniform_gap() -> Derivation:
         },
         steps=steps(
             (
-                r"Phase: for $\omega > 0$ the factor $\frac{i\omega-k}{i\omega+k+1} = \frac{\omega+ik}{\omega-i(k+1)}$ has the argument "
-                r"$\arctan\frac k\omega + \arctan\frac{k+1}\omega$; summed over $k<N$ this is $\psi$, strictly decreasing and continuous. For $N \ge 2$ it passes "
+                r"Phase: for $\omega > 0$ the factor $\frac{i\omega-k}{i\omega+k+1} = "
+                r"\frac{\omega+ik}{\omega-i(k+1)}$ has the argument "
+                r"$\arctan\frac k\omega + \arctan\frac{k+1}\omega$; summed over $k<N$ this is $\psi$, strictly "
+                r"decreasing and continuous. For $N \ge 2$ it passes "
                 r"through $\pi$.",
                 (
                     Identity((sp.I * w - k) / (sp.I * w + k + 1), (w + sp.I * k) / (w - sp.I * (k + 1))),
                     Identity(sp.diff(sp.atan(z / w), w), -z / (w**2 + z**2)),
-                    Limit(sp.atan(z / w), w, sp.oo, sp.Integer(0)),
+                    Tends(sp.atan(z / w), w, sp.oo, sp.Integer(0)),
                 ),
             ),
             (
-                r"At $\varphi_N = -|\varphi_N|$ the factor $|\varphi_N|/|1+\varphi_N|$ is $|\varphi_N|/(1-|\varphi_N|)$ with $|\varphi_N| = \omega/h$, $h^2 = \omega^2+N^2$.",
+                r"At $\varphi_N = -|\varphi_N|$ the factor $|\varphi_N|/|1+\varphi_N|$ is "
+                r"$|\varphi_N|/(1-|\varphi_N|)$ with $|\varphi_N| = \omega/h$, $h^2 = \omega^2+N^2$.",
                 Identity((w / h) / (1 - w / h), w * (w + h) / size**2, relations=(h**2 - w**2 - size**2,)),
             ),
             (
-                r"Position: $z - z^3/3 \le \arctan z \le z$, so $\frac{N^2}{\omega} - \frac{N^2(N^2+1)}{6\omega^3} \le \psi \le \frac{N^2}{\omega}$.",
+                r"Position: $z - z^3/3 \le \arctan z \le z$, so $\frac{N^2}{\omega} - \frac{N^2(N^2+1)}{6\omega^3} "
+                r"\le \psi \le \frac{N^2}{\omega}$.",
                 (
                     NonNegative(1 / (1 + z**2), 1 - z**2, z**4 / (1 + z**2)),
                     NonNegative(sp.Integer(1), 1 / (1 + z**2), z**2 / (1 + z**2)),
@@ -508,21 +545,23 @@ def derive_uniform_gap() -> Derivation:
                 ),
             ),
             (
-                r"With $\omega = \theta N^2$ at $\psi = \pi$: $\theta \le 1/\pi$ and $\pi \ge \frac1\theta - \frac{1 + N^{-2}}{6\theta^3 N^2}$, so $\theta \to 1/\pi$ with an error of "
+                r"With $\omega = \theta N^2$ at $\psi = \pi$: $\theta \le 1/\pi$ and $\pi \ge \frac1\theta - \frac{1 "
+                r"+ N^{-2}}{6\theta^3 N^2}$, so $\theta \to 1/\pi$ with an error of "
                 r"$O(N^{-2})$.",
                 (
                     Identity(
                         (size**2 / w - size**2 * (size**2 + 1) / (6 * w**3)).subs(w, ratio * size**2),
                         1 / ratio - (1 + size**-2) / (6 * ratio**3 * size**2),
                     ),
-                    Limit((1 + size**-2) / (6 * ratio**3 * size**2), size, sp.oo, sp.Integer(0)),
+                    Tends((1 + size**-2) / (6 * ratio**3 * size**2), size, sp.oo, sp.Integer(0)),
                 ),
             ),
             (
-                r"Heights there: with $|X_n|^2 = (2n+1)\omega^2/((\omega^2+n^2)(\omega^2+(n+1)^2))$ the gap tends to $2\theta\sqrt{2n+1}$, and with "
+                r"Heights there: with $|X_n|^2 = (2n+1)\omega^2/((\omega^2+n^2)(\omega^2+(n+1)^2))$ the gap tends to "
+                r"$2\theta\sqrt{2n+1}$, and with "
                 r"$\|X\| = N/h$ the worst one divided by $N$ tends to $2\theta$, at $\theta = 1/\pi$.",
                 (
-                    Limit(
+                    Tends(
                         (ratio * (ratio * size**2 + sp.sqrt(ratio**2 * size**4 + size**2))) ** 2
                         * (ratio**2 * size**4)
                         / ((ratio**2 * size**4 + n**2) * (ratio**2 * size**4 + (n + 1) ** 2)),
@@ -530,7 +569,7 @@ def derive_uniform_gap() -> Derivation:
                         sp.oo,
                         4 * ratio**2,
                     ),
-                    Limit(
+                    Tends(
                         ratio * (1 + ratio * size / sp.sqrt(ratio**2 * size**2 + 1)),
                         size,
                         sp.oo,

@@ -1,7 +1,7 @@
 """Derivations about LegS and S4D: transfer vector, kernels, phi_N, characteristic polynomials, spectrum, Gramian.
 
-All for general n and N. Papers: HiPPO arXiv 2008.07669, S4 arXiv 2111.00396, HTTYH arXiv 2206.12037, S4D arXiv 2206.11893,
-PTD arXiv 2310.01698.
+All for general n and N. Papers: HiPPO arXiv 2008.07669, S4 arXiv 2111.00396, HTTYH arXiv 2206.12037,
+S4D arXiv 2206.11893, PTD arXiv 2310.01698.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ssmtheory.symbolic.derivation import (
     Derivation,
     FiniteN,
     Identity,
-    Limit,
     NonNegative,
     Numeric,
     ProductLaw,
     SumLaw,
+    Tends,
     steps,
 )
 from ssmtheory.symbolic.exact import falling, rising
@@ -59,7 +59,8 @@ __all__ = [
 ]
 
 _SETTING = (
-    r"LegS: $A_{nk} = -\sqrt{(2n+1)(2k+1)}$ for $n > k$, $A_{nn} = -(n+1)$, $0$ above the diagonal; $B_n = \sqrt{2n+1}$, "
+    r"LegS: $A_{nk} = -\sqrt{(2n+1)(2k+1)}$ for $n > k$, $A_{nn} = -(n+1)$, $0$ above the diagonal; $B_n = "
+    r"\sqrt{2n+1}$, "
     r"$P = B/\sqrt 2$, normal part $A_N = A + P P^T$. $\varphi_N(s) = \prod_{k<N} (s-k)/(s+k+1)$."
 )
 _POINT = Fraction(3, 7)  # a rational point that is no pole and no zero of anything below
@@ -101,7 +102,8 @@ def derive_legs_transfer() -> Derivation:
         result={"Y": Y(), "phi": phi()},
         steps=steps(
             (
-                r"With $x_n = \sqrt{2n+1}\, y_n$ the entry $-\sqrt{(2n+1)(2k+1)}$ becomes $-(2k+1)$, and $B$ becomes a vector "
+                r"With $x_n = \sqrt{2n+1}\, y_n$ the entry $-\sqrt{(2n+1)(2k+1)}$ becomes $-(2k+1)$, and $B$ becomes "
+                r"a vector "
                 r"of ones: no square root is left.",
                 (Identity(-root * other * other / root, -(2 * k + 1)), Identity(root / root, sp.Integer(1))),
             ),
@@ -113,8 +115,10 @@ def derive_legs_transfer() -> Derivation:
                 ),
             ),
             (
-                r"Row $n$ of $(s - A) X = B$ reads $(s+n+1) Y_n + \sum_{k<n} (2k+1) Y_k = 1$; it holds by induction on $n$. "
-                r"The matrix is triangular with diagonal $s+n+1$, so the solution is unique away from $s = -1, \dots, -N$.",
+                r"Row $n$ of $(s - A) X = B$ reads $(s+n+1) Y_n + \sum_{k<n} (2k+1) Y_k = 1$; it holds by induction "
+                r"on $n$. "
+                r"The matrix is triangular with diagonal $s+n+1$, so the solution is unique away from $s = -1, "
+                r"\dots, -N$.",
                 SumLaw((2 * k + 1) * Y(k), k, sp.Integer(0), n, 1 - (s + n + 1) * Y(n)),
             ),
             (
@@ -187,7 +191,8 @@ def _general_kernel() -> Derivation:
         result={"coefficient": c},
         steps=steps(
             (
-                r"$X_n = \sqrt{2n+1}\, Y_n$ (transfer vector). $Y_n$ is strictly proper with simple poles $-(j+1)$, $j \le n$; its "
+                r"$X_n = \sqrt{2n+1}\, Y_n$ (transfer vector). $Y_n$ is strictly proper with simple poles $-(j+1)$, "
+                r"$j \le n$; its "
                 r"residue there needs $\prod_{k<n} (-(j+1)-k)$, $\prod_{k<j} (k-j)$ (index $j-k$) and "
                 r"$\prod_{j<k\le n} (k-j)$ (index $k-j$).",
                 (
@@ -197,7 +202,8 @@ def _general_kernel() -> Derivation:
                 ),
             ),
             (
-                r"Hence the residue is $c_{nj} = (-1)^{n-j} \frac{(n+j)!}{j!^2 (n-j)!}$, and by partial fractions the kernel is "
+                r"Hence the residue is $c_{nj} = (-1)^{n-j} \frac{(n+j)!}{j!^2 (n-j)!}$, and by partial fractions "
+                r"the kernel is "
                 r"$\sum_j c_{nj} e^{-(j+1)t}$.",
                 Identity(
                     (-1) ** n
@@ -208,7 +214,8 @@ def _general_kernel() -> Derivation:
                 ),
             ),
             (
-                r"$L(x) = \sum_j c_{nj} x^j$ solves Legendre's equation $(x(1-x)L')' + n(n+1)L = 0$: its coefficient of $x^j$ "
+                r"$L(x) = \sum_j c_{nj} x^j$ solves Legendre's equation $(x(1-x)L')' + n(n+1)L = 0$: its coefficient "
+                r"of $x^j$ "
                 r"vanishes.",
                 (
                     Identity((j + 1) ** 2 * step - j * (j + 1) + n * (n + 1), sp.Integer(0)),
@@ -216,11 +223,12 @@ def _general_kernel() -> Derivation:
                 ),
             ),
             (
-                r"$L(1) = \sum_j c_{nj} = \lim_{s\to\infty} s Y_n(s) = 1$ (each factor $(s-k)/(s+k+1)$ and $s/(s+n+1)$ tends to 1), "
+                r"$L(1) = \sum_j c_{nj} = \lim_{s\to\infty} s Y_n(s) = 1$ (each factor $(s-k)/(s+k+1)$ and "
+                r"$s/(s+n+1)$ tends to 1), "
                 r"which singles out $L(x) = P_n(2x-1)$ among the polynomial solutions.",
                 (
-                    Limit((s - k) / (s + k + 1), s, sp.oo, sp.Integer(1)),
-                    Limit(s / (s + n + 1), s, sp.oo, sp.Integer(1)),
+                    Tends((s - k) / (s + k + 1), s, sp.oo, sp.Integer(1)),
+                    Tends(s / (s + n + 1), s, sp.oo, sp.Integer(1)),
                     Identity(s * Y(n), s / (s + n + 1) * phi(n)),
                 ),
             ),
@@ -274,7 +282,8 @@ def _one_kernel(index: int) -> Derivation:
                 tuple(Identity(r, value) for r, value in zip(residues, coefficients, strict=True)),
             ),
             (
-                r"Back in time, $1/(s+j+1)$ is $e^{-(j+1)t}$: the kernel solves the differential equation with value 1 at 0.",
+                r"Back in time, $1/(s+j+1)$ is $e^{-(j+1)t}$: the kernel solves the differential equation with value "
+                r"1 at 0.",
                 (
                     Identity(sp.diff(kernels[index], t), sp.expand(flow)),
                     Identity(kernels[index].subs(t, 0), sp.Integer(1)),
@@ -369,7 +378,8 @@ def derive_kernel_identity() -> Derivation:
     return Derivation(
         title="Reproducing kernel of the LegS transfer vector",
         setting=_SETTING,
-        statement=r"$X(z)^* X(w) = \frac{1 - \overline{\varphi_N(z)}\varphi_N(w)}{1 + \bar z + w}$ for all complex $z, w$ that are no poles "
+        statement=r"$X(z)^* X(w) = \frac{1 - \overline{\varphi_N(z)}\varphi_N(w)}{1 + \bar z + w}$ for all complex "
+        r"$z, w$ that are no poles "
         r"and have $\bar z + w \ne -1$; hence $\|X(z)\|^2 = (|\varphi_N(z)|^2 - 1)/(-1 - 2\,\mathrm{Re}\, z)$.",
         result={"norm2": (1 - sp.Symbol("p2")) / (1 + 2 * sp.Symbol("x"))},
         steps=steps(
@@ -379,14 +389,16 @@ def derive_kernel_identity() -> Derivation:
             ),
             (
                 r"With $x = X(z)$, $y = X(w)$: $x^*[(\bar z - A^T) + (w - A)]y = B^T y + x^* B$, and the bracket is "
-                r"$(\bar z + w + 1) + B B^T$. With $B^T y = 1 - \varphi(w) = 1 - f$ and $x^* B = 1 - g$, solve for $q = x^* y$.",
+                r"$(\bar z + w + 1) + B B^T$. With $B^T y = 1 - \varphi(w) = 1 - f$ and $x^* B = 1 - g$, solve for "
+                r"$q = x^* y$.",
                 Identity(
                     (zbar + w + 1) * q + (1 - g) * (1 - f) - (1 - f) - (1 - g),
                     (zbar + w + 1) * (q - (1 - g * f) / (1 + zbar + w)),
                 ),
             ),
             (
-                r"Independently, by telescoping over the outputs: $\sum_{k<N} (2k+1) Y_k(z) Y_k(w)$ for real coefficients.",
+                r"Independently, by telescoping over the outputs: $\sum_{k<N} (2k+1) Y_k(z) Y_k(w)$ for real "
+                r"coefficients.",
                 SumLaw(
                     (2 * k + 1) * Y(k, zbar) * Y(k, w),
                     k,
@@ -430,7 +442,8 @@ def derive_s4d_quotient() -> Derivation:
         result={"quotient": 1 / (1 + f), "gap": f / (1 + f), "H": (1 - f) / (1 + f)},
         steps=steps(
             (
-                r"$(s - A_N) X = (s - A) X - P (P^T X) = B\,(1 - \tfrac12 B^T X)$, and $B^T X = 1 - \varphi_N$ (transfer vector): "
+                r"$(s - A_N) X = (s - A) X - P (P^T X) = B\,(1 - \tfrac12 B^T X)$, and $B^T X = 1 - \varphi_N$ "
+                r"(transfer vector): "
                 r"the coefficient of $B$ is",
                 Identity(1 - (1 - f) / 2, (1 + f) / 2),
             ),
@@ -464,7 +477,7 @@ def derive_characteristic_polynomials() -> Derivation:
     Returns:
         Derivation with `result` legs, normal (N, s); proved modulo the matrix determinant lemma.
     """
-    a, f, u, v, c = sp.symbols("a phi u v c", real=True)
+    a, f, u, v = sp.symbols("a phi u v", real=True)
     theta = (1 - a) / (1 + a)
     half = k + sp.Rational(1, 2)
 
@@ -485,8 +498,10 @@ def derive_characteristic_polynomials() -> Derivation:
     return Derivation(
         title="Characteristic polynomials",
         setting=_SETTING + r" $A_a = A_N - \theta P P^T$ with $\theta = (1-a)/(1+a)$; $a=1$ is S4D, $a=0$ is LegS.",
-        statement=r"$\det(s-A) = \prod_{k<N}(s+k+1)$, $\det(s-A_N) = \tfrac12[\prod_{k<N}(s-k) + \prod_{k<N}(s+k+1)]$ and "
-        r"$\det(s - A_a) = [\prod_{k<N}(s+k+1) + a\prod_{k<N}(s-k)]/(1+a)$. The roots for $a = 1$ lie on $\mathrm{Re}\, s = -\tfrac12$, "
+        statement=r"$\det(s-A) = \prod_{k<N}(s+k+1)$, $\det(s-A_N) = \tfrac12[\prod_{k<N}(s-k) + "
+        r"\prod_{k<N}(s+k+1)]$ and "
+        r"$\det(s - A_a) = [\prod_{k<N}(s+k+1) + a\prod_{k<N}(s-k)]/(1+a)$. The roots for $a = 1$ lie on "
+        r"$\mathrm{Re}\, s = -\tfrac12$, "
         r"those for $|a|<1$ strictly left of it.",
         result={
             "legs": rising(s + 1, N),
@@ -517,8 +532,10 @@ def derive_characteristic_polynomials() -> Derivation:
                 ),
             ),
             (
-                r"Root locus: at $s = -\tfrac12 + u + iv$ every factor of $|\varphi_N|^2$ has numerator minus denominator $-4u(k+\tfrac12)$. So "
-                r"$|\varphi_N| < 1$ right of the line, $= 1$ on it, $> 1$ left of it, and $\varphi_N = -1/a$ with $|a| < 1$ needs $u < 0$.",
+                r"Root locus: at $s = -\tfrac12 + u + iv$ every factor of $|\varphi_N|^2$ has numerator minus "
+                r"denominator $-4u(k+\tfrac12)$. So "
+                r"$|\varphi_N| < 1$ right of the line, $= 1$ on it, $> 1$ left of it, and $\varphi_N = -1/a$ with "
+                r"$|a| < 1$ needs $u < 0$.",
                 Identity((u - half) ** 2 + v**2 - (u + half) ** 2 - v**2, -4 * u * half),
             ),
         ),
@@ -553,13 +570,16 @@ def derive_spectrum_law() -> Derivation:
     return Derivation(
         title="Exact spectrum of the normal part of LegS",
         setting=_SETTING,
-        statement=r"The eigenvalues of $A_N$ are $-\tfrac12 \pm i y$ with $\sum_{k<N} \arctan\frac{k+1/2}{y} = (2m+1)\frac{\pi}{2}$, exactly one "
+        statement=r"The eigenvalues of $A_N$ are $-\tfrac12 \pm i y$ with $\sum_{k<N} \arctan\frac{k+1/2}{y} = "
+        r"(2m+1)\frac{\pi}{2}$, exactly one "
         r"$y = y_m > 0$ for each $m = 0, \dots, \lfloor N/2\rfloor - 1$, and $-\tfrac12$ itself when $N$ is odd.",
-        source="Implies Conjecture 5 of arXiv 2206.11893 as remembered (its wording is unconfirmed); see the asymptotics.",
+        source="Implies Conjecture 5 of arXiv 2206.11893 as remembered (its wording is unconfirmed); see the "
+        "asymptotics.",
         result={"law": sp.Sum(sp.atan((k + sp.Rational(1, 2)) / sp.Symbol("y", positive=True)), (k, 0, N - 1))},
         steps=steps(
             (
-                r"The eigenvalues are the roots of $1 + \varphi_N$, all on $s = -\tfrac12 + iv$ (characteristic polynomials). There each factor "
+                r"The eigenvalues are the roots of $1 + \varphi_N$, all on $s = -\tfrac12 + iv$ (characteristic "
+                r"polynomials). There each factor "
                 r"is unimodular: $\frac{s-k}{s+k+1} = -\frac{h - iv}{h + iv}$ with $h = k + \tfrac12$.",
                 (
                     Identity(
@@ -570,18 +590,21 @@ def derive_spectrum_law() -> Derivation:
                 ),
             ),
             (
-                r"For $v = y > 0$ write $h + iy = r e^{i\beta}$ with $\tan\beta = y/h$; the factor is $-e^{-2i\beta} = e^{2i(\pi/2 - \beta)}$ and "
+                r"For $v = y > 0$ write $h + iy = r e^{i\beta}$ with $\tan\beta = y/h$; the factor is $-e^{-2i\beta} "
+                r"= e^{2i(\pi/2 - \beta)}$ and "
                 r"$\pi/2 - \beta = \arctan(h/y) =: \alpha$, because $e^{2i\alpha} = (y + ih)/(y - ih)$.",
                 Identity(-(positive - sp.I * y) / (positive + sp.I * y), (y + sp.I * positive) / (y - sp.I * positive)),
             ),
             (
-                r"So $\varphi_N = e^{2i\Theta(y)}$ with $\Theta = \sum_k \arctan(h_k/y)$, which decreases strictly from $N\pi/2$ at $y \to 0$ to $0$ at "
-                r"$y \to \infty$. $\varphi_N = -1$ means $\Theta = (2m+1)\pi/2$: one $y$ for each odd $2m+1 < N$, that is "
+                r"So $\varphi_N = e^{2i\Theta(y)}$ with $\Theta = \sum_k \arctan(h_k/y)$, which decreases strictly "
+                r"from $N\pi/2$ at $y \to 0$ to $0$ at "
+                r"$y \to \infty$. $\varphi_N = -1$ means $\Theta = (2m+1)\pi/2$: one $y$ for each odd $2m+1 < N$, "
+                r"that is "
                 r"$\lfloor N/2 \rfloor$ of them.",
                 (
                     Identity(sp.diff(sp.atan(positive / y), y), -positive / (y**2 + positive**2)),
-                    Limit(sp.atan(positive / y), y, sp.oo, sp.Integer(0)),
-                    Limit(
+                    Tends(sp.atan(positive / y), y, sp.oo, sp.Integer(0)),
+                    Tends(
                         sp.atan(positive * sp.Symbol("x", positive=True)),
                         sp.Symbol("x", positive=True),
                         sp.oo,
@@ -591,7 +614,8 @@ def derive_spectrum_law() -> Derivation:
                 ),
             ),
             (
-                r"With the conjugates these are $2\lfloor N/2\rfloor$ roots; for odd $N$ the missing one is $s = -\tfrac12$, where "
+                r"With the conjugates these are $2\lfloor N/2\rfloor$ roots; for odd $N$ the missing one is $s = "
+                r"-\tfrac12$, where "
                 r"each factor is $-1$.",
                 Identity(
                     (-sp.Rational(1, 2) - k) / (-sp.Rational(1, 2) + k + 1),
@@ -601,7 +625,8 @@ def derive_spectrum_law() -> Derivation:
         ),
         confirmations=steps(
             (
-                r"On the line, $2\det(s - A_N)$ is twice the real (even $N$) or imaginary part of $\prod(h_k + iv)$: its zeros are those of "
+                r"On the line, $2\det(s - A_N)$ is twice the real (even $N$) or imaginary part of $\prod(h_k + iv)$: "
+                r"its zeros are those of "
                 r"$\cos$ or $\sin$ of $\sum\arctan(v/h_k)$.",
                 FiniteN("characteristic polynomial on the line", polynomial, (1, 2, 3, 4, 5)),
             ),
@@ -638,7 +663,8 @@ def derive_spectrum_asymptotics() -> Derivation:
         title="Asymptotic spectrum of the normal part of LegS",
         setting=_SETTING + r" $c = (2m+1)\pi$ with $m$ fixed.",
         statement=r"$y_m = \frac{N^2}{c} - \frac{c}{6} + \frac{c(2c^2+15)}{180 N^2} + O(N^{-4})$.",
-        source="Sharpens Conjecture 5 of arXiv 2206.11893 (wording unconfirmed): the constant pi/6 enters with a minus sign.",
+        source="Sharpens Conjecture 5 of arXiv 2206.11893 (wording unconfirmed): the constant pi/6 enters with a "
+        "minus sign.",
         result={
             "expansion": N**2 / at - at / 6 + at * (2 * at**2 + 15) / (180 * N**2),
             "third": at * (2 * at**2 + 15) / 180,
@@ -649,7 +675,8 @@ def derive_spectrum_asymptotics() -> Derivation:
                 tuple(SumLaw(half**p, k, sp.Integer(0), N, value) for p, value in sums.items()),
             ),
             (
-                r"For $z \ge 0$: $z - z^3/3 + z^5/5 - z^7/7 \le \arctan z \le z - z^3/3 + z^5/5$: the differences vanish at 0 and have "
+                r"For $z \ge 0$: $z - z^3/3 + z^5/5 - z^7/7 \le \arctan z \le z - z^3/3 + z^5/5$: the differences "
+                r"vanish at 0 and have "
                 r"derivatives $z^8/(1+z^2)$ and $z^6/(1+z^2)$.",
                 (
                     NonNegative(1 / (1 + z**2), 1 - z**2 + z**4 - z**6, z**8 / (1 + z**2)),
@@ -658,20 +685,22 @@ def derive_spectrum_asymptotics() -> Derivation:
                 ),
             ),
             (
-                r"At the trial value $y$ of the statement, with $x = N^{-2}$, the law $\sum_k \arctan(h_k/y) = c/2$ is met up to $O(x^3)$: "
+                r"At the trial value $y$ of the statement, with $x = N^{-2}$, the law $\sum_k \arctan(h_k/y) = c/2$ "
+                r"is met up to $O(x^3)$: "
                 r"the upper bound and its last term both vanish faster than $x^2$.",
                 (
-                    Limit(residual / x**2, x, sp.Integer(0), sp.Integer(0)),
-                    Limit(term[7] / x**2, x, sp.Integer(0), sp.Integer(0)),
-                    Limit(term[7] / x**3, x, sp.Integer(0), c**7 / 56),
+                    Tends(residual / x**2, x, sp.Integer(0), sp.Integer(0)),
+                    Tends(term[7] / x**2, x, sp.Integer(0), sp.Integer(0)),
+                    Tends(term[7] / x**3, x, sp.Integer(0), c**7 / 56),
                 ),
             ),
             (
-                r"The slope $-\sum h_k/(y^2+h_k^2)$ of the law lies between $-N^2/(2y^2)$ and $-N^2/(2(y^2+N^2))$, which both are "
+                r"The slope $-\sum h_k/(y^2+h_k^2)$ of the law lies between $-N^2/(2y^2)$ and $-N^2/(2(y^2+N^2))$, "
+                r"which both are "
                 r"$-\tfrac12 c^2 x (1+o(1))$: an error of $O(x^3)$ in the law is an error of $O(x^2)$ in $y$.",
                 (
-                    Limit(1 / (2 * x * y**2) / x, x, sp.Integer(0), c**2 / 2),
-                    Limit(1 / (2 * x * (y**2 + 1 / x)) / x, x, sp.Integer(0), c**2 / 2),
+                    Tends(1 / (2 * x * y**2) / x, x, sp.Integer(0), c**2 / 2),
+                    Tends(1 / (2 * x * (y**2 + 1 / x)) / x, x, sp.Integer(0), c**2 / 2),
                 ),
             ),
         ),
@@ -707,12 +736,15 @@ def derive_contractivity() -> Derivation:
     return Derivation(
         title="LegS is contractive although its eigenvectors are not",
         setting=_SETTING,
-        statement=r"$A + A^T = -I - B B^T$ and $A_N + A_N^T = -I$. For $N \ge 2$ the numerical abscissa of $A$ is $-\tfrac12$; "
-        r"$\|e^{tA}\| \le e^{-t/2}$, $\|(s-A)^{-1}\| \le 1/(\mathrm{Re}\, s + \tfrac12)$ for $\mathrm{Re}\, s > -\tfrac12$, and the Kreiss constant is 1.",
+        statement=r"$A + A^T = -I - B B^T$ and $A_N + A_N^T = -I$. For $N \ge 2$ the numerical abscissa of $A$ is "
+        r"$-\tfrac12$; "
+        r"$\|e^{tA}\| \le e^{-t/2}$, $\|(s-A)^{-1}\| \le 1/(\mathrm{Re}\, s + \tfrac12)$ for $\mathrm{Re}\, s > "
+        r"-\tfrac12$, and the Kreiss constant is 1.",
         result={"norm_bound": sp.exp(-t / 2)},
         steps=steps(
             (
-                r"Entries of $A + A^T$: $-\sqrt{(2n+1)(2k+1)} = -B_n B_k$ off the diagonal, $-2(n+1) = -1 - B_n^2$ on it.",
+                r"Entries of $A + A^T$: $-\sqrt{(2n+1)(2k+1)} = -B_n B_k$ off the diagonal, $-2(n+1) = -1 - B_n^2$ "
+                r"on it.",
                 (
                     Identity(-row * column, -(sp.sqrt(2 * n + 1) * sp.sqrt(2 * k + 1))),
                     Identity(-2 * (n + 1), -1 - row**2),
@@ -723,8 +755,10 @@ def derive_contractivity() -> Derivation:
                 Identity(-1 - b * g + 2 * b * g / 2, sp.Integer(-1)),
             ),
             (
-                r"So $\mathrm{Re}\, x^* A x = -\tfrac12 \|x\|^2 - \tfrac12 |B^T x|^2 \le -\tfrac12\|x\|^2$, with equality for $x \perp B$, which exists "
-                r"for $N \ge 2$. For a solution, $\frac{d}{dt} \|x\|^2 = 2\,\mathrm{Re}\, x^*Ax \le -\|x\|^2$, and $e^{t}\|x\|^2$ does not increase.",
+                r"So $\mathrm{Re}\, x^* A x = -\tfrac12 \|x\|^2 - \tfrac12 |B^T x|^2 \le -\tfrac12\|x\|^2$, with "
+                r"equality for $x \perp B$, which exists "
+                r"for $N \ge 2$. For a solution, $\frac{d}{dt} \|x\|^2 = 2\,\mathrm{Re}\, x^*Ax \le -\|x\|^2$, and "
+                r"$e^{t}\|x\|^2$ does not increase.",
                 (
                     NonNegative(-r / 2, -r / 2 - g / 2, g / 2),
                     Identity(sp.diff(sp.exp(t) * sp.exp(-t / 2) ** 2, t), sp.Integer(0)),
@@ -738,11 +772,12 @@ def derive_contractivity() -> Derivation:
                 ),
             ),
             (
-                r"Kreiss constant $\sup_{\mathrm{Re}\, s > 0} \mathrm{Re}\, s\,\|(s-A)^{-1}\|$: at most $x/(x+\tfrac12) \le 1$, and it tends to 1 as "
+                r"Kreiss constant $\sup_{\mathrm{Re}\, s > 0} \mathrm{Re}\, s\,\|(s-A)^{-1}\|$: at most "
+                r"$x/(x+\tfrac12) \le 1$, and it tends to 1 as "
                 r"$s \to +\infty$ for every matrix.",
                 (
                     NonNegative(sp.Integer(1), x / (x + sp.Rational(1, 2)), 1 / (2 * x + 1)),
-                    Limit(x / (x + sp.Rational(1, 2)), x, sp.oo, sp.Integer(1)),
+                    Tends(x / (x + sp.Rational(1, 2)), x, sp.oo, sp.Integer(1)),
                 ),
             ),
         ),
@@ -804,7 +839,8 @@ def derive_gramian() -> Derivation:
         title="Gramian of LegS in Jacobi form",
         setting=_SETTING + r" $W = \int_0^\infty e^{tA} B B^T e^{tA^T} dt$.",
         statement=r"$W = (I + J_N)/2$ with the Jacobi matrix of the Legendre polynomials: $W_{nn} = \tfrac12$, "
-        r"$W_{n,n+1} = \frac{n+1}{2\sqrt{(2n+1)(2n+3)}}$, all else 0. Its eigenvalues are the Gauss-Legendre nodes on $[0,1]$.",
+        r"$W_{n,n+1} = \frac{n+1}{2\sqrt{(2n+1)(2n+3)}}$, all else 0. Its eigenvalues are the Gauss-Legendre nodes "
+        r"on $[0,1]$.",
         result={"diagonal": sp.Rational(1, 2), "off": (n + 1) / (2 * sp.sqrt((2 * n + 1) * (2 * n + 3)))},
         steps=steps(
             (
@@ -820,7 +856,8 @@ def derive_gramian() -> Derivation:
                 ),
             ),
             (
-                r"Lyapunov equation $A w + w A^T = -\mathbf 1 \mathbf 1^T$, entry $(n, m)$ with $m \le n-2$: row $n$ meets the whole column $m$ below "
+                r"Lyapunov equation $A w + w A^T = -\mathbf 1 \mathbf 1^T$, entry $(n, m)$ with $m \le n-2$: row $n$ "
+                r"meets the whole column $m$ below "
                 r"the diagonal (for $m = 0$ the first summand vanishes), row $m$ does not meet column $n$.",
                 Identity(-((2 * m - 1) * off(m - 1) + (2 * m + 1) * diag(m) + (2 * m + 3) * off(m)), sp.Integer(-1)),
             ),
@@ -832,23 +869,27 @@ def derive_gramian() -> Derivation:
                 ),
             ),
             (
-                r"Entry $(n, n)$, twice the same sum. No entry uses a row beyond $n$, so the last row $N-1$ is no exception.",
+                r"Entry $(n, n)$, twice the same sum. No entry uses a row beyond $n$, so the last row $N-1$ is no "
+                r"exception.",
                 Identity(-2 * ((2 * n - 1) * off(n - 1) + (n + 1) * diag(n)), sp.Integer(-1)),
             ),
             (
-                r"$A$ is triangular with negative diagonal, so $W$ is the only solution: the map $w \mapsto A w + w A^T$ has eigenvalues "
+                r"$A$ is triangular with negative diagonal, so $W$ is the only solution: the map $w \mapsto A w + w "
+                r"A^T$ has eigenvalues "
                 r"$-(n+1)-(m+1) < 0$.",
                 NonNegative(sp.Integer(-1), -(n + 1) - (m + 1), n + m + 1),
             ),
             (
-                r"Eigenvalues: the coefficients $c_{nj}$ of $P_n(2x-1)$ obey $(n+1)P_{n+1} = (2n+1)(2x-1)P_n - nP_{n-1}$.",
+                r"Eigenvalues: the coefficients $c_{nj}$ of $P_n(2x-1)$ obey $(n+1)P_{n+1} = (2n+1)(2x-1)P_n - "
+                r"nP_{n-1}$.",
                 Identity(
                     (n + 1) * c.subs(n, n + 1),
                     (2 * n + 1) * (2 * c.subs(j, j - 1) - c) - n * c.subs(n, n - 1),
                 ),
             ),
             (
-                r"Divided by the leading coefficients $\binom{2n}{n}$ this is $p_{n+1} = (x - \tfrac12)p_n - W_{n-1,n}^2 p_{n-1}$, the recurrence of the "
+                r"Divided by the leading coefficients $\binom{2n}{n}$ this is $p_{n+1} = (x - \tfrac12)p_n - "
+                r"W_{n-1,n}^2 p_{n-1}$, the recurrence of the "
                 r"characteristic polynomials of the leading minors of $W$ (expansion along the last row).",
                 (
                     Identity(2 * (2 * n + 1) / (n + 1) * lead, lead.subs(n, n + 1)),

@@ -1,7 +1,7 @@
 """Notation shared by the derivations, and exact matrices to confirm them with.
 
-Everything is free of square roots: with x_n = sqrt(2n+1) y_n the matrix of LegS has integer entries, its transfer vector is
-X_n = sqrt(2n+1) Y_n, and B^T X = sum (2n+1) Y_n.
+Everything is free of square roots: with x_n = sqrt(2n+1) y_n the matrix of LegS has integer entries, its transfer
+vector is X_n = sqrt(2n+1) Y_n, and B^T X = sum (2n+1) Y_n.
 
 | here | symbol | meaning |
 |---|---|---|

@@ -23,8 +23,8 @@ def lower(expr: sp.Expr, *, digits: int | None = None, **values: Any) -> Any:
         values: values for symbols, by the symbol's name.
 
     Returns:
-        float or complex (mpmath number with digits) when no symbol is left, otherwise a function of the remaining symbols
-        in alphabetical order; it takes NumPy arrays that broadcast, mpmath numbers with digits.
+        float or complex (mpmath number with digits) when no symbol is left, otherwise a function of the remaining
+        symbols in alphabetical order; it takes NumPy arrays that broadcast, mpmath numbers with digits.
 
     Raises:
         InputError: a value for a symbol that the formula does not have.

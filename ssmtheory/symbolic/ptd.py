@@ -10,7 +10,17 @@ from typing import Any
 
 import sympy as sp
 
-from ssmtheory.symbolic.derivation import Cited, Derivation, FiniteN, Identity, Limit, NonNegative, Numeric, SumLaw, steps
+from ssmtheory.symbolic.derivation import (
+    Cited,
+    Derivation,
+    FiniteN,
+    Identity,
+    NonNegative,
+    Numeric,
+    SumLaw,
+    Tends,
+    steps,
+)
 from ssmtheory.symbolic.ingredients import N, Y, k, normal_integer, shifted, solve
 
 __all__ = ["derive_ptd_condition_bound", "derive_ptd_deviation"]
@@ -28,7 +38,7 @@ def derive_ptd_deviation() -> Derivation:
     0.25
     """
     eps, lam, w = sp.symbols("epsilon lambda omega", real=True)
-    r, x, e, lhs = sp.symbols("R X E rhs", commutative=False)
+    _r, x, e, lhs = sp.symbols("R X E rhs", commutative=False)
     room, norm2, extra, b2 = sp.symbols("m q d b", nonnegative=True)
     pointwise = eps / (_HALF - lam) * N / sp.sqrt(w**2 + N**2)
 
@@ -46,11 +56,15 @@ def derive_ptd_deviation() -> Derivation:
 
     return Derivation(
         title="Deviation of perturb-then-diagonalise",
-        setting=r"$X_E = (s-A-E)^{-1}B$ with any real or complex $E$, $\epsilon = \|E\|_2$, $\lambda = \lambda_{\max}\left(\frac{E+E^*}{2}\right) "
+        setting=r"$X_E = (s-A-E)^{-1}B$ with any real or complex $E$, $\epsilon = \|E\|_2$, $\lambda = "
+        r"\lambda_{\max}\left(\frac{E+E^*}{2}\right) "
         r"\le \epsilon$.",
-        statement=r"If $\lambda < \tfrac12$, then $A+E$ is stable and $\|X_E - X\| \le \frac{\epsilon}{1/2-\lambda}\frac{N}{\sqrt{\omega^2+N^2}}$ for every real "
-        r"$\omega$ and every $N$; so $\le \frac{2\epsilon}{1-2\epsilon}$ for $\epsilon < \tfrac12$, and $\le 2\epsilon$ for a dissipative $E$ of any size.",
-        source="arXiv 2310.01698, Theorem 3, has (2 ln n + 4) eps plus higher order; this bound has no logarithm and no remainder.",
+        statement=r"If $\lambda < \tfrac12$, then $A+E$ is stable and $\|X_E - X\| \le "
+        r"\frac{\epsilon}{1/2-\lambda}\frac{N}{\sqrt{\omega^2+N^2}}$ for every real "
+        r"$\omega$ and every $N$; so $\le \frac{2\epsilon}{1-2\epsilon}$ for $\epsilon < \tfrac12$, and $\le "
+        r"2\epsilon$ for a dissipative $E$ of any size.",
+        source="arXiv 2310.01698, Theorem 3, has (2 ln n + 4) eps plus higher order; this bound has no logarithm and "
+        "no remainder.",
         result={
             "pointwise": pointwise,
             "worst": eps / (_HALF - lam),
@@ -63,12 +77,14 @@ def derive_ptd_deviation() -> Derivation:
                 Identity(lhs - (lhs - e * x), e * x),
             ),
             (
-                r"$A+A^T = -I-BB^T$ (contractivity). With $\|x\|^2 = q$, $|B^*x|^2 = b$ and $\mathrm{Re}\,x^*Ex = \lambda q - d$, $d \ge 0$: on the axis "
+                r"$A+A^T = -I-BB^T$ (contractivity). With $\|x\|^2 = q$, $|B^*x|^2 = b$ and $\mathrm{Re}\,x^*Ex = "
+                r"\lambda q - d$, $d \ge 0$: on the axis "
                 r"$\mathrm{Re}\,x^*(i\omega-A-E)x = \tfrac12q + \tfrac12b - \lambda q + d \ge (\tfrac12-\lambda)q$.",
                 NonNegative(norm2 / 2 + b2 / 2 - lam * norm2 + extra, (_HALF - lam) * norm2, b2 / 2 + extra),
             ),
             (
-                r"Hence $\|(i\omega-A-E)^{-1}\| \le 1/(\tfrac12-\lambda)$, and to the right of the axis even more: stable.",
+                r"Hence $\|(i\omega-A-E)^{-1}\| \le 1/(\tfrac12-\lambda)$, and to the right of the axis even more: "
+                r"stable.",
                 Cited(
                     "Cauchy-Schwarz inequality",
                     hypotheses=(NonNegative(room * norm2 + extra, room * norm2, extra),),
@@ -101,7 +117,7 @@ def _closed(size: int, eps: float, eta: float) -> float:
 
 def _bound_at_128() -> tuple[complex, complex]:
     """(closed form maximised over a grid of eta, at most 437; 437) at N = 128, eps = 0.1."""
-    return min(max(_closed(128, 0.1, 10 ** (-p / 100)) for p in range(0, 300)), 437.0), 437.0
+    return min(max(_closed(128, 0.1, 10 ** (-p / 100)) for p in range(300)), 437.0), 437.0
 
 
 def derive_ptd_condition_bound() -> Derivation:
@@ -120,7 +136,7 @@ def derive_ptd_condition_bound() -> Derivation:
     x = sp.Symbol("x", positive=True)
     area = size**4 / (4 * length**2) - size**2
     bound = sp.sqrt(size**3 / (4 * length**2) - size) / (eta + eps)
-    f2, spare = sp.symbols("p d", positive=True)
+    f2, _spare = sp.symbols("p d", positive=True)
     span = _HALF * sp.log(1 + 2 * N**4 / eta**2)
     half = k + _HALF
 
@@ -130,17 +146,16 @@ def derive_ptd_condition_bound() -> Derivation:
         value = sp.prod([(at - i) / (at + i + 1) for i in range(case)])
         found = sp.expand_complex(value * sp.conjugate(value))
         expected = sp.prod(
-            [
-                ((point_u + i + _HALF) ** 2 + point_v**2) / ((point_u - i - _HALF) ** 2 + point_v**2)
-                for i in range(case)
-            ]
+            [((point_u + i + _HALF) ** 2 + point_v**2) / ((point_u - i - _HALF) ** 2 + point_v**2) for i in range(case)]
         )
         return sp.nsimplify(sp.expand(found)), expected
 
     return Derivation(
         title="Every PTD is ill-conditioned",
-        setting=r"$A$ is LegS of size $N$, $A+E = V\Lambda V^{-1}$ with real or complex $E$, $\|E\|_2 \le \epsilon$; $0 < \eta \le 1$ is free.",
-        statement=r"$\kappa_2(V) \ge \frac{1}{\eta+\epsilon}\sqrt{\frac{N^3}{4L^2}-N}$ with $L = \tfrac12\ln(1+2N^4/\eta^2)$, whenever the radicand is positive "
+        setting=r"$A$ is LegS of size $N$, $A+E = V\Lambda V^{-1}$ with real or complex $E$, $\|E\|_2 \le \epsilon$; "
+        r"$0 < \eta \le 1$ is free.",
+        statement=r"$\kappa_2(V) \ge \frac{1}{\eta+\epsilon}\sqrt{\frac{N^3}{4L^2}-N}$ with $L = "
+        r"\tfrac12\ln(1+2N^4/\eta^2)$, whenever the radicand is positive "
         r"(which needs $N \ge 2$).",
         source="",
         result={
@@ -149,8 +164,10 @@ def derive_ptd_condition_bound() -> Derivation:
         },
         steps=steps(
             (
-                r"$\sigma_{\min}(z-A-E) \ge \mathrm{dist}(z,\Lambda)/\kappa$ and $\sigma_{\min}(z-A-E) \le \sigma_{\min}(z-A)+\epsilon$: the $N$ discs of radius "
-                r"$\kappa(\eta+\epsilon)$ around the eigenvalues cover $\sigma_\eta(A) = \{z: \sigma_{\min}(z-A) \le \eta\}$, whose area is therefore at most "
+                r"$\sigma_{\min}(z-A-E) \ge \mathrm{dist}(z,\Lambda)/\kappa$ and $\sigma_{\min}(z-A-E) \le "
+                r"\sigma_{\min}(z-A)+\epsilon$: the $N$ discs of radius "
+                r"$\kappa(\eta+\epsilon)$ around the eigenvalues cover $\sigma_\eta(A) = \{z: \sigma_{\min}(z-A) \le "
+                r"\eta\}$, whose area is therefore at most "
                 r"$N\pi\kappa^2(\eta+\epsilon)^2$.",
                 (
                     Cited("Bauer-Fike theorem"),
@@ -159,7 +176,8 @@ def derive_ptd_condition_bound() -> Derivation:
                 ),
             ),
             (
-                r"$\sigma_{\min}(z-A) \le \|B\|/\|X(z)\|$ because $(z-A)X = B$; with $\|B\|^2 = N^2$ and the kernel identity at "
+                r"$\sigma_{\min}(z-A) \le \|B\|/\|X(z)\|$ because $(z-A)X = B$; with $\|B\|^2 = N^2$ and the kernel "
+                r"identity at "
                 r"$z = -\tfrac12-u+iv$, $-1-2\,\mathrm{Re}\,z = 2u$: it is $N\sqrt{2u/(|\varphi|^2-1)}$.",
                 (
                     SumLaw(2 * k + 1, k, sp.Integer(0), N, N**2),
@@ -168,14 +186,17 @@ def derive_ptd_condition_bound() -> Derivation:
                 ),
             ),
             (
-                r"$|\varphi|^2 = \prod_{h}\frac{(u+h)^2+v^2}{(u-h)^2+v^2}$ over $h = k+\tfrac12$; with $y = \frac{2uh}{u^2+v^2+h^2} < 1$ a factor is "
+                r"$|\varphi|^2 = \prod_{h}\frac{(u+h)^2+v^2}{(u-h)^2+v^2}$ over $h = k+\tfrac12$; with $y = "
+                r"\frac{2uh}{u^2+v^2+h^2} < 1$ a factor is "
                 r"$\frac{1+y}{1-y}$, so $\log|\varphi| = \sum_h\mathrm{artanh}\,y \ge \sum_hy$.",
                 (
                     Identity(
-                        (-_HALF - u + sp.I * v - (h - _HALF)) * (-_HALF - u - sp.I * v - (h - _HALF)), (u + h) ** 2 + v**2
+                        (-_HALF - u + sp.I * v - (h - _HALF)) * (-_HALF - u - sp.I * v - (h - _HALF)),
+                        (u + h) ** 2 + v**2,
                     ),
                     Identity(
-                        (-_HALF - u + sp.I * v + (h + _HALF)) * (-_HALF - u - sp.I * v + (h + _HALF)), (u - h) ** 2 + v**2
+                        (-_HALF - u + sp.I * v + (h + _HALF)) * (-_HALF - u - sp.I * v + (h + _HALF)),
+                        (u - h) ** 2 + v**2,
                     ),
                     Identity(
                         (1 + 2 * u * h / (u**2 + v**2 + h**2)) / (1 - 2 * u * h / (u**2 + v**2 + h**2)),
@@ -197,7 +218,8 @@ def derive_ptd_condition_bound() -> Derivation:
                 ),
             ),
             (
-                r"The disc $u^2+v^2+N^2 \le uN^2/L$ has the area $\pi(N^4/(4L^2)-N^2)$. In it $\log|\varphi| \ge L$ and $u \le N^2/L$.",
+                r"The disc $u^2+v^2+N^2 \le uN^2/L$ has the area $\pi(N^4/(4L^2)-N^2)$. In it $\log|\varphi| \ge L$ "
+                r"and $u \le N^2/L$.",
                 (
                     Identity(
                         u**2 + v**2 + size**2 - u * size**2 / length,
@@ -207,8 +229,10 @@ def derive_ptd_condition_bound() -> Derivation:
                 ),
             ),
             (
-                r"With $|\varphi|^2 \ge e^{2L} = 1+2N^4/\eta^2$: $\sigma_{\min}^2 \le N^2\cdot2u\cdot\frac{\eta^2}{2N^4} = \eta^2u/N^2$, at most $\eta^2$ for $u \le N^2$. "
-                r"This needs $L \ge 1$, that is $2N^4/\eta^2 \ge e^2-1$; for $\eta \le 1$, $N \ge 2$ the left side is at least 32. For $N=1$ the radicand is "
+                r"With $|\varphi|^2 \ge e^{2L} = 1+2N^4/\eta^2$: $\sigma_{\min}^2 \le "
+                r"N^2\cdot2u\cdot\frac{\eta^2}{2N^4} = \eta^2u/N^2$, at most $\eta^2$ for $u \le N^2$. "
+                r"This needs $L \ge 1$, that is $2N^4/\eta^2 \ge e^2-1$; for $\eta \le 1$, $N \ge 2$ the left side "
+                r"is at least 32. For $N=1$ the radicand is "
                 r"negative: there $L \ge \tfrac12\ln3 > \tfrac12$.",
                 (
                     Identity(size**2 * 2 * u / (2 * size**4 / eta**2), eta**2 * u / size**2),
@@ -217,13 +241,15 @@ def derive_ptd_condition_bound() -> Derivation:
                 ),
             ),
             (
-                r"Disc inside the covered set: $\pi(N^4/(4L^2)-N^2) \le N\pi\kappa^2(\eta+\epsilon)^2$, solved for $\kappa$.",
+                r"Disc inside the covered set: $\pi(N^4/(4L^2)-N^2) \le N\pi\kappa^2(\eta+\epsilon)^2$, solved for "
+                r"$\kappa$.",
                 Identity(area / (size * (eta + eps) ** 2), bound**2),
             ),
             (
-                r"Growth: at fixed $\epsilon$, $\eta$ the bound divided by $N^{3/2}/\ln N$ tends to $1/(4(\eta+\epsilon))$, because "
+                r"Growth: at fixed $\epsilon$, $\eta$ the bound divided by $N^{3/2}/\ln N$ tends to "
+                r"$1/(4(\eta+\epsilon))$, because "
                 r"$2L = 4\ln N + \ln(2/\eta^2 + N^{-4})$ and so $L/(2\ln N) \to 1$.",
-                Limit(
+                Tends(
                     sp.sqrt(x**3 / (4 * (2 * sp.log(x)) ** 2) - x) / (x ** sp.Rational(3, 2) / sp.log(x)),
                     x,
                     sp.oo,

@@ -7,12 +7,13 @@ for the last output, and a maximum principle for the condition number.
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
 import sympy as sp
 
-from ssmtheory.symbolic.derivation import Cited, Derivation, FiniteN, Identity, Limit, NonNegative, Numeric, steps
+from ssmtheory.symbolic.derivation import Cited, Derivation, FiniteN, Identity, NonNegative, Numeric, Tends, steps
 from ssmtheory.symbolic.gap import poisson
 from ssmtheory.symbolic.ingredients import N, Y, n, normal_integer, omega, outer, phi, s, shifted, solve, sylvester
 
@@ -61,13 +62,16 @@ def derive_hippo_rho() -> Derivation:
     return Derivation(
         title="HiPPO-rho in closed form",
         setting=_SETTING,
-        statement=r"$(s-A_a)^{-1}B_a = X(s)/(1+a\varphi(s))$ and $X_a - X = -\frac{a\varphi}{1+a\varphi}X$. The poles are the roots of "
-        r"$\varphi = -1/a$, all in $\mathrm{Re}\,s < -\tfrac12$. The Hermitian part of $A_a$ is $-\tfrac12 - \mathrm{Re}\,\theta\,PP^T$ with "
+        statement=r"$(s-A_a)^{-1}B_a = X(s)/(1+a\varphi(s))$ and $X_a - X = -\frac{a\varphi}{1+a\varphi}X$. The "
+        r"poles are the roots of "
+        r"$\varphi = -1/a$, all in $\mathrm{Re}\,s < -\tfrac12$. The Hermitian part of $A_a$ is $-\tfrac12 - "
+        r"\mathrm{Re}\,\theta\,PP^T$ with "
         r"$\mathrm{Re}\,\theta = (1-|a|^2)/|1+a|^2 > 0$, so $\|e^{tA_a}\| \le e^{-t/2}$ for real and complex $a$.",
         result={"quotient": 1 / (1 + a * f), "gap": -a * f / (1 + a * f), "theta": theta},
         steps=steps(
             (
-                r"$(s-A_a)X = (s-A)X - (1-\theta)P\,P^TX = B\,[1 - \tfrac{1-\theta}{2}B^TX]$ with $B^TX = 1-\varphi$ (transfer vector).",
+                r"$(s-A_a)X = (s-A)X - (1-\theta)P\,P^TX = B\,[1 - \tfrac{1-\theta}{2}B^TX]$ with $B^TX = 1-\varphi$ "
+                r"(transfer vector).",
                 Identity(1 - (1 - theta) / 2 * (1 - f), (1 + a * f) / (1 + a)),
             ),
             (
@@ -78,7 +82,8 @@ def derive_hippo_rho() -> Derivation:
                 ),
             ),
             (
-                r"A pole has $|\varphi| = \rho > 1$. Each factor of $|\varphi|^2$ at $s = -\tfrac12+u+iv$ has numerator minus denominator $-4uh$ with "
+                r"A pole has $|\varphi| = \rho > 1$. Each factor of $|\varphi|^2$ at $s = -\tfrac12+u+iv$ has "
+                r"numerator minus denominator $-4uh$ with "
                 r"$h = k+\tfrac12$, so $|\varphi| > 1$ exactly for $u < 0$.",
                 Identity((u - h) ** 2 + v**2 - (u + h) ** 2 - v**2, -4 * u * h),
             ),
@@ -92,7 +97,8 @@ def derive_hippo_rho() -> Derivation:
                 ),
             ),
             (
-                r"$\mathrm{Re}\,x^*A_ax = -\tfrac12\|x\|^2 - \tfrac12\mathrm{Re}\,\theta\,|B^Tx|^2 \le -\tfrac12\|x\|^2$, so $e^{t/2}\|x(t)\|$ does not increase.",
+                r"$\mathrm{Re}\,x^*A_ax = -\tfrac12\|x\|^2 - \tfrac12\mathrm{Re}\,\theta\,|B^Tx|^2 \le "
+                r"-\tfrac12\|x\|^2$, so $e^{t/2}\|x(t)\|$ does not increase.",
                 NonNegative(sp.Integer(0), -positive * b / 2, positive * b / 2),
             ),
         ),
@@ -126,31 +132,43 @@ def derive_hippo_rho_bound() -> Derivation:
         size, index = case
         failures = []
         for value in (sp.Rational(1, 2), sp.Integer(2), sp.Integer(7), sp.Integer(40)):
-            f = sp.expand(sp.prod([(sp.I * value - i) / (sp.I * value + i + 1) for i in range(size)]).expand(complex=True))
+            f = sp.expand(
+                sp.prod([(sp.I * value - i) / (sp.I * value + i + 1) for i in range(size)]).expand(complex=True)
+            )
             quotient = f / 3 / (1 + f / 3)
             modulus = sp.expand_complex(quotient * sp.conjugate(quotient))
-            square = sp.re(modulus) * (2 * index + 1) * value**2 / ((value**2 + index**2) * (value**2 + (index + 1) ** 2))
-            failures.append(sp.Integer(0) if square <= (output.subs({rho: 3, N: size, n: index})) ** 2 else sp.Integer(1))
+            square = (
+                sp.re(modulus) * (2 * index + 1) * value**2 / ((value**2 + index**2) * (value**2 + (index + 1) ** 2))
+            )
+            failures.append(
+                sp.Integer(0) if square <= (output.subs({rho: 3, N: size, n: index})) ** 2 else sp.Integer(1)
+            )
         return failures, [0, 0, 0, 0]
 
     return Derivation(
         title="HiPPO-rho converges uniformly",
         setting=_SETTING,
-        statement=r"For every $N$: $\sup_\omega\|X_a - X\| \le \max_x \frac{x\sqrt{1-x^2}}{\rho-x} \le \frac{1}{2(\rho-1)}$, and for output $n < N$: "
-        r"$\sup_\omega|X_{a,n} - X_n| \le \frac{\sqrt{2n+1}}{(\rho-1)(N+n+1)}$. For fixed $\rho>1$ and fixed $C$ the model converges to LegS in "
-        r"$H_\infty$, at rate $1/N$; the $L^2$ distance of the kernels is at most $\frac{1}{\rho-1}\sqrt{\frac{2n+1}{2(N+n+1)}}$.",
+        statement=r"For every $N$: $\sup_\omega\|X_a - X\| \le \max_x \frac{x\sqrt{1-x^2}}{\rho-x} \le "
+        r"\frac{1}{2(\rho-1)}$, and for output $n < N$: "
+        r"$\sup_\omega|X_{a,n} - X_n| \le \frac{\sqrt{2n+1}}{(\rho-1)(N+n+1)}$. For fixed $\rho>1$ and fixed $C$ the "
+        r"model converges to LegS in "
+        r"$H_\infty$, at rate $1/N$; the $L^2$ distance of the kernels is at most "
+        r"$\frac{1}{\rho-1}\sqrt{\frac{2n+1}{2(N+n+1)}}$.",
         result={"worst": bound, "output": output, "sharp": x * sp.sqrt(1 - x**2) / (rho - x)},
         steps=steps(
             (
-                r"$\left|\frac{a\varphi}{1+a\varphi}\right| = \left|\frac{\varphi}{1/a+\varphi}\right| \le \frac{x}{\rho - x}$ with $x = |\varphi| < 1 < \rho$ "
-                r"(triangle inequality), and $\frac{x}{\rho-x} \le \frac{x}{\rho-1}$; written with $\rho = 1+q$, $x = 1 - r$.",
+                r"$\left|\frac{a\varphi}{1+a\varphi}\right| = \left|\frac{\varphi}{1/a+\varphi}\right| \le "
+                r"\frac{x}{\rho - x}$ with $x = |\varphi| < 1 < \rho$ "
+                r"(triangle inequality), and $\frac{x}{\rho-x} \le \frac{x}{\rho-1}$; written with $\rho = 1+q$, $x "
+                r"= 1 - r$.",
                 (
                     NonNegative(1 / q, 1 / (q + gap1), gap1 / (q * (q + gap1))),
                     Identity((rho - x).subs({rho: 1 + q, x: 1 - gap1}), q + gap1),
                 ),
             ),
             (
-                r"All outputs: $\|X\|^2 = 1 - x^2$ (moduli), so with $c = \|X\|$: $xc \le \tfrac12(x^2+c^2) = \tfrac12$.",
+                r"All outputs: $\|X\|^2 = 1 - x^2$ (moduli), so with $c = \|X\|$: $xc \le \tfrac12(x^2+c^2) = "
+                r"\tfrac12$.",
                 NonNegative((x**2 + c**2) / 2, x * c, (x - c) ** 2 / 2),
             ),
             (
@@ -161,7 +179,8 @@ def derive_hippo_rho_bound() -> Derivation:
                 ),
             ),
             (
-                r"One output: $\frac{W}{W+N^2}\cdot\frac{(2n+1)W}{(W+n^2)(W+(n+1)^2)}$ with $W=\omega^2$. First $\frac{W}{W+n^2} \le 1$, then "
+                r"One output: $\frac{W}{W+N^2}\cdot\frac{(2n+1)W}{(W+n^2)(W+(n+1)^2)}$ with $W=\omega^2$. First "
+                r"$\frac{W}{W+n^2} \le 1$, then "
                 r"$(W+\alpha^2)(W+\beta^2) \ge W(\alpha+\beta)^2$ with $\alpha = N$, $\beta = n+1$.",
                 (
                     NonNegative(w2 + al**2, w2, al**2),
@@ -169,7 +188,8 @@ def derive_hippo_rho_bound() -> Derivation:
                 ),
             ),
             (
-                r"$L^2$: $\frac{1}{2\pi}\int\frac{\omega^2}{(\omega^2+\alpha^2)(\omega^2+\beta^2)}d\omega = \frac{1}{2(\alpha+\beta)}$, by partial fractions and "
+                r"$L^2$: $\frac{1}{2\pi}\int\frac{\omega^2}{(\omega^2+\alpha^2)(\omega^2+\beta^2)}d\omega = "
+                r"\frac{1}{2(\alpha+\beta)}$, by partial fractions and "
                 r"$\frac{1}{2\pi}\int\frac{d\omega}{\omega^2+\alpha^2} = \frac{1}{2\alpha}$.",
                 (
                     Identity(
@@ -183,8 +203,8 @@ def derive_hippo_rho_bound() -> Derivation:
             (
                 r"Rate.",
                 (
-                    Limit(output, N, sp.oo, sp.Integer(0)),
-                    Limit(N * output, N, sp.oo, sp.sqrt(2 * n + 1) / (rho - 1)),
+                    Tends(output, N, sp.oo, sp.Integer(0)),
+                    Tends(N * output, N, sp.oo, sp.sqrt(2 * n + 1) / (rho - 1)),
                 ),
             ),
         ),
@@ -215,10 +235,14 @@ def derive_hippo_rho_l2_gap() -> Derivation:
     root = sp.Symbol("root", positive=True)  # sqrt(r)
     real_h = ((1 - a * f) / (1 + a * f) + (1 - ab * g) / (1 + ab * g)) / 2
     radius = N**2 / (1 - a2)
-    gap = a2 / (2 * (1 - a2)) * (
-        n**3 * hl / (radius - n**2)
-        - (n + 1) ** 3 * hh / (radius - (n + 1) ** 2)
-        + (2 * n + 1) * radius ** sp.Rational(3, 2) * hr / ((radius - n**2) * (radius - (n + 1) ** 2))
+    gap = (
+        a2
+        / (2 * (1 - a2))
+        * (
+            n**3 * hl / (radius - n**2)
+            - (n + 1) ** 3 * hh / (radius - (n + 1) ** 2)
+            + (2 * n + 1) * radius ** sp.Rational(3, 2) * hr / ((radius - n**2) * (radius - (n + 1) ** 2))
+        )
     )
     small, low, spare = sp.symbols("a_ h d", positive=True)  # d = c - h
     shift = sp.Symbol("p", integer=True, nonnegative=True)
@@ -250,13 +274,16 @@ def derive_hippo_rho_l2_gap() -> Derivation:
     return Derivation(
         title="Exact L2 gap of HiPPO-rho",
         setting=_SETTING + r" $H_a = (1-a\varphi)/(1+a\varphi)$, $r = N^2/(1-|a|^2)$.",
-        statement=r"$\|K_{a,n}-K_n\|^2 = \frac{|a|^2}{2(1-|a|^2)}\left[\frac{n^3H_n}{r-n^2} - \frac{(n+1)^3H_{n+1}}{r-(n+1)^2} + "
-        r"\frac{(2n+1)r^{3/2}H_{\sqrt r}}{(r-n^2)(r-(n+1)^2)}\right]$ with $H_c = \mathrm{Re}\,H_a(c)$, where $H_n = 1$ for $n \le N-1$ and "
+        statement=r"$\|K_{a,n}-K_n\|^2 = \frac{|a|^2}{2(1-|a|^2)}\left[\frac{n^3H_n}{r-n^2} - "
+        r"\frac{(n+1)^3H_{n+1}}{r-(n+1)^2} + "
+        r"\frac{(2n+1)r^{3/2}H_{\sqrt r}}{(r-n^2)(r-(n+1)^2)}\right]$ with $H_c = \mathrm{Re}\,H_a(c)$, where $H_n = "
+        r"1$ for $n \le N-1$ and "
         r"$H_{n+1} = 1$ for $n \le N-2$. For $e_0$ it is $\frac{|a|^2}{2N\sqrt{1-|a|^2}}(1+o(1))$.",
         result={"gap2": gap},
         steps=steps(
             (
-                r"On the axis $\bar\varphi\varphi = W/(W+N^2)$, $W = \omega^2$. So $1-|a|^2|\varphi|^2 = (1-|a|^2)\frac{W+r}{W+N^2}$ and "
+                r"On the axis $\bar\varphi\varphi = W/(W+N^2)$, $W = \omega^2$. So $1-|a|^2|\varphi|^2 = "
+                r"(1-|a|^2)\frac{W+r}{W+N^2}$ and "
                 r"$\left|\frac{a\varphi}{1+a\varphi}\right|^2 = \frac{|a|^2}{1-|a|^2}\frac{W}{W+r}\mathrm{Re}\,H_a$.",
                 (
                     Identity(
@@ -266,9 +293,7 @@ def derive_hippo_rho_l2_gap() -> Derivation:
                     Identity(real_h, (1 - a * ab * f * g) / ((1 + a * f) * (1 + ab * g))),
                     Identity(
                         (a * ab * f * g / ((1 + a * f) * (1 + ab * g))).subs(g, w / (f * (w + N**2))),
-                        (
-                            a * ab / (1 - a * ab) * w / (w + N**2 / (1 - a * ab)) * real_h
-                        ).subs(g, w / (f * (w + N**2))),
+                        (a * ab / (1 - a * ab) * w / (w + N**2 / (1 - a * ab)) * real_h).subs(g, w / (f * (w + N**2))),
                     ),
                 ),
             ),
@@ -285,7 +310,8 @@ def derive_hippo_rho_l2_gap() -> Derivation:
                 ),
             ),
             (
-                r"Each term by the Poisson formula at $c = n, n+1, \sqrt r$ ($H_a$ is analytic and bounded right of $-\tfrac12$). The sum is the statement.",
+                r"Each term by the Poisson formula at $c = n, n+1, \sqrt r$ ($H_a$ is analytic and bounded right of "
+                r"$-\tfrac12$). The sum is the statement.",
                 (
                     Cited("Plancherel theorem"),
                     poisson(
@@ -315,20 +341,22 @@ def derive_hippo_rho_l2_gap() -> Derivation:
                 ),
             ),
             (
-                r"$\varphi(c) \to 0$ for $c = \sqrt r \ge N$: its factors lie in $(0,1)$, and those with $k = h + p$, $h = N/2$, are at most "
+                r"$\varphi(c) \to 0$ for $c = \sqrt r \ge N$: its factors lie in $(0,1)$, and those with $k = h + "
+                r"p$, $h = N/2$, are at most "
                 r"$\frac{c-h}{c+h}$, which is the same number below 1 for every $N$.",
                 (
                     NonNegative(
                         (spare / (spare + 2 * low)),
                         (spare - shift) / (spare + 2 * low + shift + 1),
-                        (spare * (shift + 1) + (spare + 2 * low) * shift) / ((spare + 2 * low) * (spare + 2 * low + shift + 1)),
+                        (spare * (shift + 1) + (spare + 2 * low) * shift)
+                        / ((spare + 2 * low) * (spare + 2 * low + shift + 1)),
                     ),
                     Identity((root * N - N / 2) / (root * N + N / 2), (2 * root - 1) / (2 * root + 1)),
                 ),
             ),
             (
                 r"So $H_{\sqrt r} \to 1$, and the leading term for $e_0$ is",
-                Limit(
+                Tends(
                     N * gap.subs({n: 0, hl: 1, hh: 1, hr: 1, a2: small**2 / (1 + small**2)}),
                     N,
                     sp.oo,
@@ -338,7 +366,8 @@ def derive_hippo_rho_l2_gap() -> Derivation:
         ),
         confirmations=steps(
             (
-                r"Three exact Gramians from the integer matrix at $a = 5/13$, where $\sqrt r = 13N/12$ is rational; (N, n), last output included.",
+                r"Three exact Gramians from the integer matrix at $a = 5/13$, where $\sqrt r = 13N/12$ is rational; "
+                r"(N, n), last output included.",
                 FiniteN("squared L2 gap", directly, ((1, 0), (2, 0), (2, 1), (3, 1), (4, 0), (4, 3))),
             ),
         ),
@@ -357,12 +386,14 @@ def derive_truncated_modes() -> Derivation:
     return Derivation(
         title="HiPPO-rho with more modes than outputs",
         setting=_SETTING + r" Size $M \ge N$, only the first $N$ outputs are read.",
-        statement=r"$\sup_\omega |\varphi_M|\,\|X_{0..N-1}\| = \frac{N}{N+M}$, attained at $\omega = \sqrt{MN}$; so the deviation is at most "
+        statement=r"$\sup_\omega |\varphi_M|\,\|X_{0..N-1}\| = \frac{N}{N+M}$, attained at $\omega = \sqrt{MN}$; so "
+        r"the deviation is at most "
         r"$\frac{N}{(N+M)(\rho-1)}$, that is $\frac{1}{(1+c)(\rho-1)}$ for $M = cN$.",
         result={"bound": bound},
         steps=steps(
             (
-                r"$X_0,\dots,X_{N-1}$ do not depend on $M$, so $\|X_{0..N-1}\|^2 = N^2/(W+N^2)$ and $|\varphi_M|^2 = W/(W+M^2)$ with "
+                r"$X_0,\dots,X_{N-1}$ do not depend on $M$, so $\|X_{0..N-1}\|^2 = N^2/(W+N^2)$ and $|\varphi_M|^2 = "
+                r"W/(W+M^2)$ with "
                 r"$W = \omega^2$ (moduli); their product is at most $(N/(N+M))^2$.",
                 NonNegative((w2 + a**2) * (w2 + b**2), w2 * (a + b) ** 2, (w2 - a * b) ** 2),
             ),
@@ -466,12 +497,17 @@ def derive_conditioning() -> Derivation:
     modulus = sp.Symbol("m_j", positive=True)
     return Derivation(
         title="Conditioning of HiPPO-rho is a Cauchy matrix",
-        setting=_SETTING + r" Eigenvalues $\lambda_j$ (distinct), $\mu_j = -\tfrac12-\lambda_j$ with $\mathrm{Re}\,\mu_j>0$; $\Phi(\mu) = "
-        r"\prod_{k<N}\frac{\mu-h_k}{\mu+h_k}$ with $h_k = k+\tfrac12$, so that $\varphi(-\tfrac12-\mu) = 1/\Phi(\mu)$; $\beta = "
+        setting=_SETTING
+        + r" Eigenvalues $\lambda_j$ (distinct), $\mu_j = -\tfrac12-\lambda_j$ with $\mathrm{Re}\,\mu_j>0$; $\Phi(\mu) = "
+        r"\prod_{k<N}\frac{\mu-h_k}{\mu+h_k}$ with $h_k = k+\tfrac12$, so that $\varphi(-\tfrac12-\mu) = "
+        r"1/\Phi(\mu)$; $\beta = "
         r"(\Phi+a)/(1+\bar a\Phi)$.",
-        statement=r"The unit eigenvectors have $(V^*V)_{jk} = \frac{2\sqrt{\mathrm{Re}\,\mu_j\,\mathrm{Re}\,\mu_k}}{\bar\mu_j+\mu_k}$ up to phases. "
-        r"With $\delta_j = 2\,\mathrm{Re}\,\mu_j\,|\varphi'/\varphi|(\lambda_j)\,\frac{\rho}{\rho^2-1}$: $\kappa(V) \ge \max_j 1/\delta_j$, and the "
-        r"columns scaled to $\|v_j\|^2 = 1/\delta_j$ have a Gram matrix $K$ whose spectrum is closed under $x \mapsto 1/x$, so their condition number is "
+        statement=r"The unit eigenvectors have $(V^*V)_{jk} = "
+        r"\frac{2\sqrt{\mathrm{Re}\,\mu_j\,\mathrm{Re}\,\mu_k}}{\bar\mu_j+\mu_k}$ up to phases. "
+        r"With $\delta_j = 2\,\mathrm{Re}\,\mu_j\,|\varphi'/\varphi|(\lambda_j)\,\frac{\rho}{\rho^2-1}$: $\kappa(V) "
+        r"\ge \max_j 1/\delta_j$, and the "
+        r"columns scaled to $\|v_j\|^2 = 1/\delta_j$ have a Gram matrix $K$ whose spectrum is closed under $x "
+        r"\mapsto 1/x$, so their condition number is "
         r"$\lambda_{\max}(K) \le \sum_j 1/\delta_j$.",
         result={
             "gram": 2 * sp.sqrt(rj * rk) / (mj + mk),
@@ -479,11 +515,13 @@ def derive_conditioning() -> Derivation:
         },
         steps=steps(
             (
-                r"$(s-A_a)X(s) = B\,\frac{1+a\varphi(s)}{1+a}$ (HiPPO-rho), so $X(\lambda)$ is an eigenvector where $\varphi(\lambda) = -1/a$.",
+                r"$(s-A_a)X(s) = B\,\frac{1+a\varphi(s)}{1+a}$ (HiPPO-rho), so $X(\lambda)$ is an eigenvector where "
+                r"$\varphi(\lambda) = -1/a$.",
                 Identity(((1 + a * f) / (1 + a)).subs(f, -1 / a), sp.Integer(0)),
             ),
             (
-                r"Gram matrix by the kernel identity $X(z)^*X(w) = (1-\overline{\varphi(z)}\varphi(w))/(1+\bar z+w)$, then normalised columns.",
+                r"Gram matrix by the kernel identity $X(z)^*X(w) = (1-\overline{\varphi(z)}\varphi(w))/(1+\bar "
+                r"z+w)$, then normalised columns.",
                 (
                     Identity(
                         ((1 - rho**2) / (1 + lj + lk)).subs({lj: -sp.Rational(1, 2) - mj, lk: -sp.Rational(1, 2) - mk}),
@@ -496,11 +534,13 @@ def derive_conditioning() -> Derivation:
                 ),
             ),
             (
-                r"$\Phi(\mu) = 1/\varphi(-\tfrac12-\mu)$ factor by factor, so the $\mu_j$ are the zeros of $\beta$, a Blaschke product of degree $N$ "
+                r"$\Phi(\mu) = 1/\varphi(-\tfrac12-\mu)$ factor by factor, so the $\mu_j$ are the zeros of $\beta$, "
+                r"a Blaschke product of degree $N$ "
                 r"(Frostman shift). At a zero $\beta' = \Phi'/(1-|a|^2)$ and $|\Phi'| = |\varphi'/\varphi|/\rho$.",
                 (
                     Identity(
-                        (-sp.Rational(1, 2) - z - (h - sp.Rational(1, 2))) / (-sp.Rational(1, 2) - z + h + sp.Rational(1, 2)),
+                        (-sp.Rational(1, 2) - z - (h - sp.Rational(1, 2)))
+                        / (-sp.Rational(1, 2) - z + h + sp.Rational(1, 2)),
                         (z + h) / (z - h),
                     ),
                     Identity((sp.diff(beta, big) * slope).subs(big, -a), slope / (1 - a * ab)),
@@ -509,8 +549,10 @@ def derive_conditioning() -> Derivation:
                 ),
             ),
             (
-                r"The distance of the unit vector $v_j$ from the span of the others is $\delta_j = \prod_{k\ne j}\left|\frac{\mu_j-\mu_k}{\mu_j+\bar\mu_k}\right| = "
-                r"2\,\mathrm{Re}\,\mu_j|\beta'(\mu_j)|$. The smallest singular value of $V$ is at most $\delta_j$, the largest at least 1.",
+                r"The distance of the unit vector $v_j$ from the span of the others is $\delta_j = \prod_{k\ne "
+                r"j}\left|\frac{\mu_j-\mu_k}{\mu_j+\bar\mu_k}\right| = "
+                r"2\,\mathrm{Re}\,\mu_j|\beta'(\mu_j)|$. The smallest singular value of $V$ is at most $\delta_j$, "
+                r"the largest at least 1.",
                 Cited(
                     "Cauchy determinant",
                     r"\delta_j^2 = \frac{\det G}{\det G_{\hat\jmath}}",
@@ -523,8 +565,10 @@ def derive_conditioning() -> Derivation:
                 ),
             ),
             (
-                r"Inverse of $C_{jk} = 1/(\bar\mu_j+\mu_k)$: $C^{-1} = \Gamma\bar C\Gamma^*$ with $\Gamma_j = \prod_i(\mu_j+\bar\mu_i)/\prod_{i\ne j}(\mu_j-\mu_i) = "
-                r"1/\beta'(\mu_j)$ up to a common phase. With $D_j^2 = |\Gamma_j|$ and $K = DCD$: $K^{-1} = U\bar KU^*$, $U_j = \Gamma_j/|\Gamma_j|$. "
+                r"Inverse of $C_{jk} = 1/(\bar\mu_j+\mu_k)$: $C^{-1} = \Gamma\bar C\Gamma^*$ with $\Gamma_j = "
+                r"\prod_i(\mu_j+\bar\mu_i)/\prod_{i\ne j}(\mu_j-\mu_i) = "
+                r"1/\beta'(\mu_j)$ up to a common phase. With $D_j^2 = |\Gamma_j|$ and $K = DCD$: $K^{-1} = U\bar "
+                r"KU^*$, $U_j = \Gamma_j/|\Gamma_j|$. "
                 r"$\bar K$ has the spectrum of $K$.",
                 Cited(
                     "inverse of a Cauchy matrix (Schechter 1959)",
@@ -535,14 +579,19 @@ def derive_conditioning() -> Derivation:
                 ),
             ),
             (
-                r"Trace: $K_{jj} = D_j^2/(2\,\mathrm{Re}\,\mu_j) = 1/\delta_j$; the largest eigenvalue of a positive matrix is at most its trace.",
+                r"Trace: $K_{jj} = D_j^2/(2\,\mathrm{Re}\,\mu_j) = 1/\delta_j$; the largest eigenvalue of a positive "
+                r"matrix is at most its trace.",
                 Identity(1 / d / (2 * rj), 1 / (2 * rj * d)),
             ),
         ),
         confirmations=steps(
-            ("The inverse with Gaussian integers.", FiniteN("C Gamma conj(C) Gamma^* = 1", _cauchy_inverse, (1, 2, 3, 4))),
             (
-                r"Eigenvectors of the dense matrix at $N = 8$, $a = i/11$ (eigenvalues of this matrix are well conditioned, "
+                "The inverse with Gaussian integers.",
+                FiniteN("C Gamma conj(C) Gamma^* = 1", _cauchy_inverse, (1, 2, 3, 4)),
+            ),
+            (
+                r"Eigenvectors of the dense matrix at $N = 8$, $a = i/11$ (eigenvalues of this matrix are well "
+                r"conditioned, "
                 r"$\kappa \approx 9$).",
                 Numeric("|V^* V| against the Cauchy form", _gram_error, 1e-9),
             ),
@@ -557,9 +606,11 @@ def _circle_exponents() -> tuple[complex, complex]:
 
     exponents = []
     for rho in (1.5, 4.0, 16.0, 64.0, 200.0):
-        worst = max(scaled_condition(16, cmath.exp(1j * angle) / rho) for angle in (1e-3, 0.3, 0.9, 1.57, 2.2, 2.8, 3.1405))
+        worst = max(
+            scaled_condition(16, cmath.exp(1j * angle) / rho) for angle in (1e-3, 0.3, 0.9, 1.57, 2.2, 2.8, 3.1405)
+        )
         exponents.append(math.log(worst) / math.log(rho))
-    grows = all(low < high for low, high in zip(exponents, exponents[1:], strict=False))
+    grows = all(low < high for low, high in itertools.pairwise(exponents))
     return float(grows and exponents[-1] < 1), 1.0
 
 
@@ -581,16 +632,22 @@ def derive_conditioning_maximum() -> Derivation:
     return Derivation(
         title="Maximum principle for the conditioning of HiPPO-rho",
         setting=_SETTING + r" $\Phi$, $\beta$, $K$, $\mu_j$ as in the Cauchy form; $\kappa(a) = \lambda_{\max}(K)$.",
-        statement=r"$\log\kappa$ is subharmonic on $|a|<1$ without the $N-1$ critical values of $\Phi$, which are real, one from each gap "
-        r"$(k+\tfrac12, k+\tfrac32)$; it tends to 0 at $|a| = 1$. On an annulus $1/\rho_0 \le |a| < 1$ without critical values "
-        r"$\max_{|a|=1/\rho}\log\kappa$ is a convex function of $\log\rho$, so $\kappa(a) \le \rho^\gamma$ with $\gamma = "
-        r"\max_{|a|=1/\rho_0}\log\kappa/\log\rho_0$: if $\kappa \le \rho_0$ holds on one circle, then $\kappa \le \rho$ holds for all "
+        statement=r"$\log\kappa$ is subharmonic on $|a|<1$ without the $N-1$ critical values of $\Phi$, which are "
+        r"real, one from each gap "
+        r"$(k+\tfrac12, k+\tfrac32)$; it tends to 0 at $|a| = 1$. On an annulus $1/\rho_0 \le |a| < 1$ without "
+        r"critical values "
+        r"$\max_{|a|=1/\rho}\log\kappa$ is a convex function of $\log\rho$, so $\kappa(a) \le \rho^\gamma$ with "
+        r"$\gamma = "
+        r"\max_{|a|=1/\rho_0}\log\kappa/\log\rho_0$: if $\kappa \le \rho_0$ holds on one circle, then $\kappa \le "
+        r"\rho$ holds for all "
         r"$1 < \rho \le \rho_0$ and every phase of $a$.",
         result={"bound": sp.Symbol("rho", positive=True) ** sp.Symbol("gamma", positive=True)},
         steps=steps(
             (
-                r"Kernels of the model spaces: $\frac{1-\beta(z)\overline{\beta(w)}}{z+\bar w} = m(z)\overline{m(w)}\frac{1-\Phi(z)\overline{\Phi(w)}}{z+\bar w}$ with "
-                r"$m = \sqrt{1-|a|^2}/(1+\bar a\Phi)$. So $F = mf$ maps the fixed space of $f$, spanned by $1/(\mu+h_k)$, unitarily onto that of "
+                r"Kernels of the model spaces: $\frac{1-\beta(z)\overline{\beta(w)}}{z+\bar w} = "
+                r"m(z)\overline{m(w)}\frac{1-\Phi(z)\overline{\Phi(w)}}{z+\bar w}$ with "
+                r"$m = \sqrt{1-|a|^2}/(1+\bar a\Phi)$. So $F = mf$ maps the fixed space of $f$, spanned by "
+                r"$1/(\mu+h_k)$, unitarily onto that of "
                 r"$\beta$, spanned by $1/(z+\bar\mu_j)$.",
                 Cited(
                     "uniqueness of reproducing kernel spaces (Aronszajn)",
@@ -603,27 +660,35 @@ def derive_conditioning_maximum() -> Derivation:
                 ),
             ),
             (
-                r"$K$ is the Gram matrix of $D_j/(z+\bar\mu_j)$, so $\lambda_{\max}(K)$ is the maximum over unit $f$ of $\sum_jD_j^2|F(\mu_j)|^2 = "
-                r"\sum_{\Phi(\mu)=-a}|f(\mu)|^2/|\Phi'(\mu)|$, with $D_j^2 = (1-|a|^2)/|\Phi'(\mu_j)|$ and $m(\mu_j) = 1/\sqrt{1-|a|^2}$.",
+                r"$K$ is the Gram matrix of $D_j/(z+\bar\mu_j)$, so $\lambda_{\max}(K)$ is the maximum over unit $f$ "
+                r"of $\sum_jD_j^2|F(\mu_j)|^2 = "
+                r"\sum_{\Phi(\mu)=-a}|f(\mu)|^2/|\Phi'(\mu)|$, with $D_j^2 = (1-|a|^2)/|\Phi'(\mu_j)|$ and $m(\mu_j) "
+                r"= 1/\sqrt{1-|a|^2}$.",
                 (
                     Identity((1 - a * ab) / slope * (value / (1 - a * ab)), value / slope),
                     Identity((1 + ab * f).subs(f, -a), 1 - a * ab),
                 ),
             ),
             (
-                r"Away from critical values each $\mu_j(a)$, hence $f(\mu_j)^2/\Phi'(\mu_j)$, is locally analytic in $a$. The logarithm of a sum of "
-                r"moduli of analytic functions is subharmonic; the sum runs over all branches, so it is one-valued; a continuous maximum over $f$ of "
+                r"Away from critical values each $\mu_j(a)$, hence $f(\mu_j)^2/\Phi'(\mu_j)$, is locally analytic in "
+                r"$a$. The logarithm of a sum of "
+                r"moduli of analytic functions is subharmonic; the sum runs over all branches, so it is one-valued; "
+                r"a continuous maximum over $f$ of "
                 r"subharmonic functions is subharmonic.",
                 Cited("subharmonicity of log(|f_1| + ... + |f_N|)"),
             ),
             (
-                r"For $|a| \to 1$ the matrix $A_a$ tends to a normal one with distinct eigenvalues, so the unit eigenvectors become orthogonal, "
-                r"$\delta_j \to 1$ and $K \to I$: $\kappa \to 1$. Normal, because $\mathrm{Re}\,\theta = 0$ for $|a| = 1$.",
+                r"For $|a| \to 1$ the matrix $A_a$ tends to a normal one with distinct eigenvalues, so the unit "
+                r"eigenvectors become orthogonal, "
+                r"$\delta_j \to 1$ and $K \to I$: $\kappa \to 1$. Normal, because $\mathrm{Re}\,\theta = 0$ for $|a| "
+                r"= 1$.",
                 Identity((1 - a) / (1 + a) + (1 - 1 / a) / (1 + 1 / a), sp.Integer(0)),
             ),
             (
-                r"Critical points: $\Phi' = 0$ has $2N-2$ roots counted on the sphere, symmetric under $\mu \to -\mu$ because $\Phi(-\mu) = 1/\Phi(\mu)$. $\Phi$ is "
-                r"real with neighbouring zeros $k+\tfrac12$, $k+\tfrac32$, so each of the $N-1$ gaps holds one: these are all on the right.",
+                r"Critical points: $\Phi' = 0$ has $2N-2$ roots counted on the sphere, symmetric under $\mu \to "
+                r"-\mu$ because $\Phi(-\mu) = 1/\Phi(\mu)$. $\Phi$ is "
+                r"real with neighbouring zeros $k+\tfrac12$, $k+\tfrac32$, so each of the $N-1$ gaps holds one: "
+                r"these are all on the right.",
                 (
                     Cited("Rolle's theorem"),
                     Cited("Riemann-Hurwitz formula"),
@@ -631,7 +696,8 @@ def derive_conditioning_maximum() -> Derivation:
                 ),
             ),
             (
-                r"Three circles with value 0 on the outer one: $M(x) \le \frac{x}{x_0}M(x_0)$ for $M = \max\log\kappa$ at $x = \log\rho \le x_0$.",
+                r"Three circles with value 0 on the outer one: $M(x) \le \frac{x}{x_0}M(x_0)$ for $M = "
+                r"\max\log\kappa$ at $x = \log\rho \le x_0$.",
                 Cited(
                     "Hadamard three-circle theorem",
                     r"M(x) \le \left(1-\tfrac{x}{x_0}\right)M(0) + \tfrac{x}{x_0}M(x_0)",
@@ -641,7 +707,8 @@ def derive_conditioning_maximum() -> Derivation:
         ),
         confirmations=steps(
             (
-                r"$N = 16$: the exponent $\max_{|a|=1/\rho}\log\kappa/\log\rho$ grows with $\rho$ and stays below 1 up to $\rho=200$ "
+                r"$N = 16$: the exponent $\max_{|a|=1/\rho}\log\kappa/\log\rho$ grows with $\rho$ and stays below 1 "
+                r"up to $\rho=200$ "
                 r"(the first critical value is at $\rho = 292$).",
                 Numeric("convexity on five circles", _circle_exponents, 0.0),
             ),

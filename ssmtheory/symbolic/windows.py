@@ -11,7 +11,7 @@ from typing import Any
 
 import sympy as sp
 
-from ssmtheory.symbolic.derivation import Cited, Derivation, FiniteN, Identity, Limit, NonNegative, ProductLaw, steps
+from ssmtheory.symbolic.derivation import Cited, Derivation, FiniteN, Identity, NonNegative, ProductLaw, Tends, steps
 from ssmtheory.symbolic.ingredients import N, k, m, n, s, shifted, solve
 
 __all__ = ["derive_fout_delay", "derive_legt_pade"]
@@ -63,7 +63,10 @@ def derive_legt_pade() -> Derivation:
         / (sp.factorial(2 * N - 1) * sp.factorial(i) * sp.factorial(N - 1 - i))
     )
     denominator_term = (
-        sp.factorial(2 * N - 1 - i) * sp.factorial(N) * s**i / (sp.factorial(2 * N - 1) * sp.factorial(i) * sp.factorial(N - i))
+        sp.factorial(2 * N - 1 - i)
+        * sp.factorial(N)
+        * s**i
+        / (sp.factorial(2 * N - 1) * sp.factorial(i) * sp.factorial(N - i))
     )
     window = c.subs({n: N - 1, m: N - 1}) / lead.subs(n, N)
     error = -window
@@ -84,7 +87,8 @@ def derive_legt_pade() -> Derivation:
 
     return Derivation(
         title="LegT is a Pade approximant of the delay",
-        setting=r"LegT on the window $[0,1]$: $A_{nk} = -\sqrt{(2n+1)(2k+1)}\,(1 \text{ for } n \ge k,\ (-1)^{n-k} \text{ for } n<k)$, "
+        setting=r"LegT on the window $[0,1]$: $A_{nk} = -\sqrt{(2n+1)(2k+1)}\,(1 \text{ for } n \ge k,\ (-1)^{n-k} "
+        r"\text{ for } n<k)$, "
         r"$B_n = \sqrt{2n+1}$, read at the end of the window with $C_n = (-1)^n \sqrt{2n+1}$.",
         statement=r"$G_N(s) = C(s-A)^{-1}B$ is the $[N-1/N]$ Pad\'e approximant of $e^{-s}$ for every $N$: "
         r"$G_N(s) - e^{-s} = " + sp.latex(error) + r" s^{2N} + O(s^{2N+1})$.",
@@ -96,9 +100,11 @@ def derive_legt_pade() -> Derivation:
         },
         steps=steps(
             (
-                r"With $x_n = \sqrt{2n+1}\,y_n$, $a_k = (2k+1) y_k$, row $n$ is $s y_n + \sum_{k\le n} a_k + \sum_{k>n} (-1)^{n-k} a_k = 1$. "
+                r"With $x_n = \sqrt{2n+1}\,y_n$, $a_k = (2k+1) y_k$, row $n$ is $s y_n + \sum_{k\le n} a_k + "
+                r"\sum_{k>n} (-1)^{n-k} a_k = 1$. "
                 r"Rows $n$ and $n+1$ added: the terms beyond $n$ cancel, $s(y_n + y_{n+1}) + 2\sum_{k \le n} a_k = 2$. "
-                r"That sum at $n$ minus the one at $n-1$ is the three-term recurrence $s(y_{n+1} - y_{n-1}) + 2(2n+1) y_n = 0$.",
+                r"That sum at $n$ minus the one at $n-1$ is the three-term recurrence $s(y_{n+1} - y_{n-1}) + "
+                r"2(2n+1) y_n = 0$.",
                 (
                     Identity((-1) ** (n - k) + (-1) ** (n + 1 - k), sp.Integer(0)),
                     Identity(
@@ -108,8 +114,10 @@ def derive_legt_pade() -> Derivation:
                 ),
             ),
             (
-                r"Ends. The alternating row 0 is $s y_0 + G = 1$, so $G = 1 - s y_0$. The sum of rows 0 and 1 is the recurrence at $n=0$ with "
-                r"$y_{-1} := 2/s - y_0$. Twice row $N-1$ is $2 s y_{N-1} + 2\sum_{k<N} a_k = 2$: the recurrence continues to a $y_N$ with "
+                r"Ends. The alternating row 0 is $s y_0 + G = 1$, so $G = 1 - s y_0$. The sum of rows 0 and 1 is the "
+                r"recurrence at $n=0$ with "
+                r"$y_{-1} := 2/s - y_0$. Twice row $N-1$ is $2 s y_{N-1} + 2\sum_{k<N} a_k = 2$: the recurrence "
+                r"continues to a $y_N$ with "
                 r"$y_N = y_{N-1}$.",
                 (
                     Identity(s * (y1 - (2 / s - y0)) + 2 * y0, s * (y0 + y1) + 2 * y0 - 2),
@@ -121,12 +129,11 @@ def derive_legt_pade() -> Derivation:
             ),
             (
                 r"The exact window $\hat y_n = \int_0^1 e^{-sx} P_n(1-2x)\,dx$ has the Taylor coefficients "
-                r"$\hat c_{nm} = (-1)^{m+n} \frac{m!}{(m-n)!\,(m+n+1)!}$: $\int_0^1 x^m P_n(2x-1) dx = Y_n(m)$ (LegS transfer vector at $s = m$), "
+                r"$\hat c_{nm} = (-1)^{m+n} \frac{m!}{(m-n)!\,(m+n+1)!}$: $\int_0^1 x^m P_n(2x-1) dx = Y_n(m)$ (LegS "
+                r"transfer vector at $s = m$), "
                 r"and $P_n(1-2x) = (-1)^n P_n(2x-1)$.",
                 (
-                    ProductLaw(
-                        m - k, k, sp.Integer(0), n, sp.factorial(m) / sp.factorial(m - n)
-                    ),
+                    ProductLaw(m - k, k, sp.Integer(0), n, sp.factorial(m) / sp.factorial(m - n)),
                     ProductLaw(m + k + 1, k, sp.Integer(0), n, sp.factorial(m + n) / sp.factorial(m)),
                     Identity(
                         (-1) ** m
@@ -139,8 +146,10 @@ def derive_legt_pade() -> Derivation:
                 ),
             ),
             (
-                r"It obeys the same recurrence, coefficient by coefficient, and starts with $\hat y_0 = (1 - e^{-s})/s$: $e^{-s} = 1 - s\hat y_0$. "
-                r"The continuation $\hat y_{-1}$ is $(1+e^{-s})/s = 2/s - \hat y_0$. Because of $1/(m-n)!$, $\hat y_n = O(s^n)$.",
+                r"It obeys the same recurrence, coefficient by coefficient, and starts with $\hat y_0 = (1 - "
+                r"e^{-s})/s$: $e^{-s} = 1 - s\hat y_0$. "
+                r"The continuation $\hat y_{-1}$ is $(1+e^{-s})/s = 2/s - \hat y_0$. Because of $1/(m-n)!$, $\hat "
+                r"y_n = O(s^n)$.",
                 (
                     Identity(
                         c.subs(n, n + 1) - c.subs(n, n - 1) + 2 * (2 * n + 1) * c.subs(m, m + 1),
@@ -153,8 +162,10 @@ def derive_legt_pade() -> Derivation:
                 ),
             ),
             (
-                r"The error $e_n = \hat y_n - y_n$ obeys the homogeneous problem, so $e_n = e_0\, p_n(1/s)$ with $p_{-1} = -1$, $p_0 = 1$, "
-                r"$p_{n+1} = p_{n-1} - \frac{2(2n+1)}{s} p_n$: a polynomial of exact degree $n$ in $1/s$ with leading coefficient "
+                r"The error $e_n = \hat y_n - y_n$ obeys the homogeneous problem, so $e_n = e_0\, p_n(1/s)$ with "
+                r"$p_{-1} = -1$, $p_0 = 1$, "
+                r"$p_{n+1} = p_{n-1} - \frac{2(2n+1)}{s} p_n$: a polynomial of exact degree $n$ in $1/s$ with "
+                r"leading coefficient "
                 r"$\ell_n = (-1)^n (2n)!/n!$.",
                 (
                     Identity(lead.subs(n, n + 1), -2 * (2 * n + 1) * lead),
@@ -163,20 +174,30 @@ def derive_legt_pade() -> Derivation:
                 ),
             ),
             (
-                r"At the end $e_N - e_{N-1} = \hat y_N - \hat y_{N-1}$, that is $e_0 (p_N - p_{N-1}) = -\hat c_{N-1,N-1} s^{N-1} + O(s^N)$, and "
-                r"$p_N - p_{N-1} = \ell_N s^{-N} (1 + O(s))$. Hence $e_0 = -(\hat c_{N-1,N-1}/\ell_N) s^{2N-1} + O(s^{2N})$ and "
+                r"At the end $e_N - e_{N-1} = \hat y_N - \hat y_{N-1}$, that is $e_0 (p_N - p_{N-1}) = -\hat "
+                r"c_{N-1,N-1} s^{N-1} + O(s^N)$, and "
+                r"$p_N - p_{N-1} = \ell_N s^{-N} (1 + O(s))$. Hence $e_0 = -(\hat c_{N-1,N-1}/\ell_N) s^{2N-1} + "
+                r"O(s^{2N})$ and "
                 r"$G - e^{-s} = s(\hat y_0 - y_0) = s e_0$.",
                 (
                     Identity(c.subs({n: N - 1, m: N - 1}), sp.factorial(N - 1) / sp.factorial(2 * N - 1)),
-                    Identity(error, (-1) ** (N + 1) * sp.factorial(N) * sp.factorial(N - 1) / (sp.factorial(2 * N) * sp.factorial(2 * N - 1))),
+                    Identity(
+                        error,
+                        (-1) ** (N + 1)
+                        * sp.factorial(N)
+                        * sp.factorial(N - 1)
+                        / (sp.factorial(2 * N) * sp.factorial(2 * N - 1)),
+                    ),
                     NonNegative(sp.factorial(N), sp.Integer(0), sp.factorial(N)),
                 ),
             ),
             (
-                r"$G_N$ is a ratio of polynomials of degrees at most $N-1$ and $N$, with $G_N(0) = 1$, and agrees with $e^{-s}$ up to "
-                r"$s^{2N-1}$: $2N$ conditions. Two such ratios $P/Q$, $\tilde P/\tilde Q$ would give $P\tilde Q - \tilde P Q = O(s^{2N})$ of degree "
+                r"$G_N$ is a ratio of polynomials of degrees at most $N-1$ and $N$, with $G_N(0) = 1$, and agrees "
+                r"with $e^{-s}$ up to "
+                r"$s^{2N-1}$: $2N$ conditions. Two such ratios $P/Q$, $\tilde P/\tilde Q$ would give $P\tilde Q - "
+                r"\tilde P Q = O(s^{2N})$ of degree "
                 r"at most $2N-1$, hence 0: it is the Pad\'e approximant.",
-                (Identity((N - 1) + N, 2 * N - 1), Limit(1 - s * sp.Symbol("y"), s, sp.Integer(0), sp.Integer(1))),
+                (Identity((N - 1) + N, 2 * N - 1), Tends(1 - s * sp.Symbol("y"), s, sp.Integer(0), sp.Integer(1))),
             ),
         ),
         confirmations=steps(
@@ -225,10 +246,13 @@ def derive_fout_delay() -> Derivation:
 
     return Derivation(
         title="FouT is an all-pass delay",
-        setting=r"FouT on the window $[0,1]$: $A = S - 2bb^T$, $B = 2b$, $S$ skew with blocks of frequency $2\pi j$ and one zero, "
+        setting=r"FouT on the window $[0,1]$: $A = S - 2bb^T$, $B = 2b$, $S$ skew with blocks of frequency $2\pi j$ "
+        r"and one zero, "
         r"$b = (1, \sqrt2, 0, \sqrt2, 0, \dots)$, $q(s) = b^T (s-S)^{-1} b$.",
-        statement=r"$(s-A)^{-1}B = 2(s-S)^{-1}b/(1+2q)$; the delayed input is read by $y = 2b^Tx - u$ with transfer function "
-        r"$(2q-1)/(2q+1)$, all-pass for every $N$, which tends to $e^{-s}$. Without $2bb^T$ the factor $(1-e^{-s})$, the window, is lost.",
+        statement=r"$(s-A)^{-1}B = 2(s-S)^{-1}b/(1+2q)$; the delayed input is read by $y = 2b^Tx - u$ with transfer "
+        r"function "
+        r"$(2q-1)/(2q+1)$, all-pass for every $N$, which tends to $e^{-s}$. Without $2bb^T$ the factor $(1-e^{-s})$, "
+        r"the window, is lost.",
         source="arXiv 2206.12037 (FouT); the all-pass form is stated here.",
         result={"delay": (2 * q - 1) / (2 * q + 1), "limit": sp.exp(-s), "window": 1 - sp.exp(-s)},
         steps=steps(
@@ -237,7 +261,8 @@ def derive_fout_delay() -> Derivation:
                 Identity(2 / (1 + 2 * q) + 2 * 2 * q / (1 + 2 * q), sp.Integer(2)),
             ),
             (
-                r"A block of frequency $w$ contributes $2\,[(s-S_w)^{-1}]_{11} = 2s/(s^2+w^2)$ to $q$, the zero frequency $1/s$.",
+                r"A block of frequency $w$ contributes $2\,[(s-S_w)^{-1}]_{11} = 2s/(s^2+w^2)$ to $q$, the zero "
+                r"frequency $1/s$.",
                 (
                     Identity(2 * sp.Matrix([[s, w], [-w, s]]).inv()[0, 0], 2 * s / (s**2 + w**2)),
                     Identity(1 / (s - 0), 1 / s),
@@ -248,7 +273,8 @@ def derive_fout_delay() -> Derivation:
                 Identity(2 * (2 * q / (1 + 2 * q)) - 1, (2 * q - 1) / (2 * q + 1)),
             ),
             (
-                r"All-pass: $q$ is odd, so $\overline{q(i\omega)} = -q(i\omega)$ and $F(q)F(-q) = 1$ for $F = (2q-1)/(2q+1)$.",
+                r"All-pass: $q$ is odd, so $\overline{q(i\omega)} = -q(i\omega)$ and $F(q)F(-q) = 1$ for $F = "
+                r"(2q-1)/(2q+1)$.",
                 (
                     Identity(2 * (-s) / ((-s) ** 2 + w**2), -2 * s / (s**2 + w**2)),
                     Identity((2 * q - 1) / (2 * q + 1) * (-2 * q - 1) / (-2 * q + 1), sp.Integer(1)),
@@ -256,7 +282,8 @@ def derive_fout_delay() -> Derivation:
                 ),
             ),
             (
-                r"As $N \to \infty$, $q \to \tfrac12\coth(s/2)$, uniformly on compact sets without poles; then the delay is exact and the state is "
+                r"As $N \to \infty$, $q \to \tfrac12\coth(s/2)$, uniformly on compact sets without poles; then the "
+                r"delay is exact and the state is "
                 r"the windowed basis.",
                 Cited(
                     "Mittag-Leffler expansion of coth",
@@ -268,8 +295,10 @@ def derive_fout_delay() -> Derivation:
                 ),
             ),
             (
-                r"Without the low-rank term the state is $2(s-S)^{-1}b$, poles on the axis, no factor $2/(1+2q)$ up to the constant: the ratio of "
-                r"the two tends to $(1-e^{-s})/2$. A shift to $\mathrm{Re}\,s=-\tfrac12$ (S4D-Lin) damps the poles and does not restore the window.",
+                r"Without the low-rank term the state is $2(s-S)^{-1}b$, poles on the axis, no factor $2/(1+2q)$ up "
+                r"to the constant: the ratio of "
+                r"the two tends to $(1-e^{-s})/2$. A shift to $\mathrm{Re}\,s=-\tfrac12$ (S4D-Lin) damps the poles "
+                r"and does not restore the window.",
                 (
                     Identity(r * 2 / (1 + 2 * q) / (2 * r), 1 / (1 + 2 * q)),
                     Identity(1 / (1 + coth), (1 - sp.exp(-s)) / 2),
