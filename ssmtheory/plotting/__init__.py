@@ -22,7 +22,15 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("overview", "attention", "spectra", "norms", "steps", "concordance", "clustering"),
     ),
     "pretrain": ("ssmtheory.plotting.pretraining", ("loss", "dynamics")),
-}
+    "transfer_convergence": (
+        "ssmtheory.plotting.transfer_convergence",
+        (
+            "response", "deviation", "weak_strong", "frontier", "ablation", "tightness", "spikes", "spectrum",
+            "pseudospectra", "discrete", "robustness",
+        ),
+    ),
+    "kernel_limit": ("ssmtheory.plotting.kernel_limit", ("convergence", "bases", "s4d_bases", "sampled")),
+}  # fmt: skip
 
 
 def figure_names(experiment: str) -> tuple[str, ...]:
@@ -54,7 +62,7 @@ def draw(experiment: str, name: str, tree: xr.DataTree, venue: str = "screen") -
 
 
 def quicklook(experiment: str, tree: xr.DataTree) -> dict[str, Figure]:
-    """All figures of an experiment's dataset, at screen width.
+    """All figures of an experiment's dataset, at screen width, but those of groups that the run did not measure.
 
     Args:
         experiment: name of the experiment; one without figures gives an empty dict.
@@ -63,4 +71,11 @@ def quicklook(experiment: str, tree: xr.DataTree) -> dict[str, Figure]:
     Returns:
         figure name -> figure, in the order of :func:`figure_names`.
     """
-    return {name: draw(experiment, name, tree) for name in figure_names(experiment)}
+    from ssmtheory.plotting import panels
+
+    if experiment not in SUBJECTS:
+        return {}
+    module, names = SUBJECTS[experiment]
+    needs = getattr(import_module(module), "GROUPS", {})
+    there = panels.groups_of(tree)
+    return {name: draw(experiment, name, tree) for name in names if there >= set(needs.get(name, ()))}

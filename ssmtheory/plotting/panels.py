@@ -25,7 +25,9 @@ __all__ = [
     "arrange",
     "band",
     "cell_edges",
+    "groups_of",
     "heading",
+    "init_name",
     "integer_axis",
     "intervals",
     "label_size",
@@ -33,6 +35,10 @@ __all__ = [
     "page",
     "read",
     "read_labels",
+    "shared_legend",
+    "size_axis",
+    "state_dims",
+    "status_of",
 ]
 
 
@@ -62,6 +68,63 @@ def read_labels(tree: xr.DataTree, path: str, dim: str) -> np.ndarray:
     return np.asarray(array[dim].values) if dim in array.coords else np.arange(array.sizes[dim])
 
 
+def groups_of(tree: xr.DataTree) -> set[str]:
+    """Names of the groups that a dataset has; what its run did not measure is not there."""
+    return {str(name) for name, node in tree.children.items() if node.data_vars}
+
+
+def state_dims(tree: xr.DataTree, path: str) -> np.ndarray:
+    """State dimensions N of a variable, as integers."""
+    return read_labels(tree, path, "state_dim").astype(int)
+
+
+def status_of(tree: xr.DataTree, path: str, chosen: Any = None) -> str:
+    """How the numbers of a figure are known, in the words of the dataset: the weakest of them.
+
+    Args:
+        tree: the dataset.
+        path: a variable of codes with the attribute `flag_meanings`, weakest first.
+        chosen: index or mask of the numbers that are drawn; all by default.
+    """
+    codes = read(tree, path)
+    codes = codes if chosen is None else codes[chosen]
+    words = str(tree[path].attrs["flag_meanings"]).split()
+    return words[int(np.min(codes))].replace("_", " ") if codes.size else ""
+
+
+_NAMES = {
+    "legs": "LegS",
+    "legt": "LegT",
+    "fout": "FouT",
+    "lagt": "LagT",
+    "s4": "S4",
+    "s4d": "S4D",
+    "s5": "S5",
+    "ptd": "PTD",
+    "dss": "DSS",
+    "lru": "LRU",
+    "inv": "Inv",
+    "lin": "Lin",
+    "arctan": "Arctan",
+    "hippo": "HiPPO",
+    "rho": r"$\rho$",
+    "ginibre": "Ginibre",
+}
+
+
+def init_name(label: str) -> str:
+    """An initialisation's label as it is written in a figure.
+
+    >>> init_name("s4d-legs"), init_name("ptd-0.1"), init_name("hippo-rho-10")
+    ('S4D-LegS', 'PTD 0.1', 'HiPPO-$\\\\rho$ 10')
+    """
+    words = [_NAMES.get(word, word) for word in label.split("-")]
+    text = words[0]
+    for word in words[1:]:
+        text += f" {word}" if word[:1].isdigit() else f"-{word}"
+    return text
+
+
 # ---------------------------------------------------------------------------------------------------- one panel
 
 
@@ -79,11 +142,20 @@ def heading(ax: Axes, text: str, status: str = "", legend_rows: int = 0) -> None
         ax.set_title(status, loc="right", pad=pad, style="italic", color="#555555", fontsize=size - 1)
 
 
-def legend_above(ax: Axes, ncols: int = 4, *, swatch: str = "") -> None:
-    """Legend between title and axes, never over data. swatch: entry of the grey permutation interval."""
+def legend_above(ax: Axes, ncols: int = 4, *, swatch: str = "", reverse: bool = False) -> None:
+    """Legend between title and axes, never over data.
+
+    Args:
+        ax: the panel; `heading` makes the room.
+        ncols: entries in a row.
+        swatch: entry of the grey permutation interval, put first.
+        reverse: the last plotted comes first.
+    """
     from matplotlib.patches import Patch
 
     handles, labels = ax.get_legend_handles_labels()
+    if reverse:
+        handles, labels = handles[::-1], labels[::-1]
     if swatch:
         handles, labels = [Patch(color="#BBBBBB"), *handles], [swatch, *labels]
     legend = ax.legend(
@@ -110,6 +182,24 @@ def integer_axis(ax: Axes, which: str, label: str) -> None:
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axis.set_label_text(label)
+
+
+def size_axis(ax: Axes, sizes: Sequence[int] | np.ndarray, which: str = "x") -> None:
+    """Logarithmic axis of state dimensions, labelled with (at most seven of) the sizes themselves."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    chosen = sorted({int(n) for n in sizes})
+    step = -(-len(chosen) // 7)
+    if which == "x":
+        ax.set_xscale("log", base=2)
+    else:
+        ax.set_yscale("log", base=2)
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    # counted from the largest: the largest is what most is said about
+    axis.set_major_locator(FixedLocator([float(n) for n in chosen[::-1][::step]]))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_label_text("state dimension $N$")
 
 
 def band(ax: Axes, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, alpha: float = 0.22) -> None:
@@ -157,7 +247,15 @@ def arrange(figure: Figure, tree: xr.DataTree, draws: Sequence[Draw], *, columns
     panel_letters(axes)
 
 
-def page(venue: str, height: float, draws: Sequence[Draw], tree: xr.DataTree, *, columns: int = 2) -> Figure:
+def page(
+    venue: str,
+    height: float,
+    draws: Sequence[Draw],
+    tree: xr.DataTree,
+    *,
+    columns: int = 2,
+    legend: int = 0,
+) -> Figure:
     """A figure of lettered panels, by default in two columns.
 
     Args:
@@ -166,8 +264,21 @@ def page(venue: str, height: float, draws: Sequence[Draw], tree: xr.DataTree, *,
         draws: functions `draw(tree, ax)`, one per panel.
         tree: the dataset.
         columns: panels in a row.
+        legend: columns of one legend for all panels, below them; 0 for none.
     """
     with style(venue) as v:
         figure = new_figure(venue, height=min(height * v.full / 5.5, v.max_height))
         arrange(figure, tree, draws, columns=columns)
+        if legend:
+            shared_legend(figure, columns=legend)
     return figure
+
+
+def shared_legend(figure: Figure, *, columns: int = 4) -> None:
+    """One legend below all panels that have none of their own: every label once, with the look it has first."""
+    found: dict[str, Any] = {}
+    for ax in (ax for ax in figure.axes if ax.get_legend() is None):
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, columnspacing=1.2)

@@ -234,3 +234,241 @@ def pretrain(steps: int = 4000, layers: int = 12, seed: int = 0) -> xr.DataTree:
     tree = _tree(SCHEMA, groups, coords)
     tree.attrs = {"schema": SCHEMA.id, "config": "{}", "config_sha256": "cd" * 32}
     return tree
+
+
+def transfer_convergence(sizes: tuple[int, ...] = (8, 16, 32), seed: int = 0) -> xr.DataTree:
+    """A transfer_convergence dataset: laws where they take a line, random numbers of the right size elsewhere."""
+    from ssmtheory.experiments._transfer_schema import SCHEMA
+
+    r = np.random.default_rng(seed)
+    inits = ("s4d-legs", "ptd-0.4", "ptd-0.1", "hippo-rho-10", "hippo-rho-imaginary-11")
+    outputs, bands, steps = (0, 1, 3), (1.0, 10.0, 100.0), (0.001, 0.01, 0.1)
+    signals = ("impulse", "exponential", "smooth-2", "smooth-3", "fourier-1", "fourier-8", "spike")
+    methods, matrices = ("zoh", "bilinear", "bilinear_s4"), ("legs", "s4d-legs", "hippo-rho-10")
+    n, i = np.array(sizes, dtype=float), len(inits)
+    falling = np.array([0.0, 0.3, 0.3, 1.0, 1.0])
+    level = np.array([2 / np.pi, 0.3, 0.06, 0.02, 0.02])
+    sup = level[:, None, None] * n[None, :, None] ** -falling[:, None, None] * np.sqrt(2 * np.array(outputs) + 1)
+    worst = np.stack([2 * n / np.pi, *(np.full(len(n), v) for v in (0.3, 0.02, 0.05, 0.05))])
+    evidence = np.broadcast_to(np.array([2, 0, 0, 2, 1], dtype=np.int8)[:, None], (i, len(n)))
+    top = n**2 / np.pi - np.pi / 6
+    omega = np.unique(np.concatenate([np.geomspace(0.1, 10 * top[-1], 300), *(top[:, None] + np.linspace(-3, 3, 25))]))
+    offset = np.linspace(-12, 12, 121)
+    spikes = np.arange(3)
+    odd = (2 * spikes + 1) * np.pi
+    law = n[:, None] ** 2 / odd - odd / 6
+    m = np.arange(16)
+    exact = 32**2 / ((2 * m + 1) * np.pi) * np.exp(-m / 30)
+    inv = 32 / np.pi * (32 / (2 * m + 1) - 1)
+    families = ("s4d", "hippo-rho", "hippo-rho-imaginary", "normal", "ginibre", "real", "dissipative", "optimised")
+    rows = [(f, int(k), e) for f in families for k in sizes for e in (0.4, 0.1, 0.01, 3.0)]
+    family = np.array([f for f, _, _ in rows], dtype=object)
+    of, eps = np.array([k for _, k, _ in rows]), np.array([e for _, _, e in rows])
+    ours = np.array([f in ("hippo-rho", "hippo-rho-imaginary", "normal", "s4d") for f in family])
+    rho = np.where(ours, 3 / eps, np.nan)
+    deviation = np.where(ours, 0.5 / (rho - 0.9), eps / 4)
+    kappa = np.where(ours, 0.97 * rho, 40 * of / eps * r.lognormal(0, 0.2, len(rows)))
+    deviation[family == "s4d"], kappa[family == "s4d"] = 2 * of[family == "s4d"] / np.pi, 1.0
+    deviation[family == "normal"], kappa[family == "normal"] = 0.3, 1.0
+    tight = 120
+    size = np.exp(r.uniform(-6, 3, tight))
+    symmetric = size * r.uniform(-1, 1, tight)
+    bound = np.where(symmetric < 0.5, size / (0.5 - symmetric), np.nan)
+    x, y = np.linspace(-20, 6, 25), np.linspace(-16, 16, 21)
+    z = x[None, :] + 1j * y[:, None]
+    eigenvalues = np.stack([-np.arange(1.0, 17), -0.5 + 1j * np.arange(-8, 8), -0.7 + 1.2j * np.arange(-8, 8)])
+    resolvent = [1 / np.abs(z[..., None] - e).min(axis=-1).clip(1e-3) for e in eigenvalues]
+    time = np.linspace(0, 4, 41)
+    frequency = np.linspace(0, 100, 201)
+    four = ("legs", "s4d-legs", "ptd-0.1", "hippo-rho-10")
+    peak = np.exp(-(((frequency - 81) / 2) ** 2))
+    predicted = np.stack([1 - 0.001 * frequency, 1 - 3 * peak, 1 + 0.1 * peak, 1 - 0.2 * peak])
+    in_, ino, inmd = ("init", "state_dim"), ("init", "state_dim", "output"), ("init", "state_dim", "method", "dt")
+    factor = np.array([[0.1, 0.05, 0.01], [1, 1, 1], [1, 5, 40]])
+    discrete = sup[:, :, 0, None, None] * factor
+    limit = np.array([np.inf, 0.5, 0.3, 0.2, 0.4, 0.5, np.nan])[:, None] * np.sqrt(2 * np.array(outputs) + 1)
+    error = np.where(np.isfinite(limit), limit, 0.5)[None] / n[:, None, None]
+    error[:, 0], error[:, 6] = error[:, 0] * n[:, None], error[:, 6] * n[:, None]
+    l2 = error[None] * np.array([1, 0.3, 0.1, 0.05, 0.05])[:, None, None, None]
+    response = 1 / np.sqrt(1 + omega**2)
+    spectral = np.where(eps > 1, 0.2, -0.7)
+    groups: Groups = {
+        "gaps": {
+            "sup": (ino, sup), "lower": (ino, sup * 0.999), "upper": (ino, sup * 1.001),
+            "omega": (ino, np.broadcast_to(top[None, :, None], sup.shape)),
+            "rigorous": (ino, np.broadcast_to(evidence[..., None] == 2, sup.shape)),
+            "evidence": (ino, np.broadcast_to(evidence[..., None], sup.shape)),
+            "worst_sup": (in_, worst), "worst_lower": (in_, worst), "worst_upper": (in_, worst),
+            "worst_omega": (in_, np.broadcast_to(top, worst.shape)),
+            "worst_rigorous": (in_, evidence == 2), "worst_evidence": (in_, evidence),
+            "l2_gap": (ino, sup * 0.8), "l2_exact": (ino, np.where(evidence[..., None] == 2, sup * 0.8, np.nan)),
+            "h2_gap": (in_, worst / 2),
+            "band_sup": ((*in_, "band"), worst[..., None] * np.array(bands) / (n[None, :, None] ** 2 + 100)),
+            "kappa": (in_, np.stack([np.ones(len(n)), 100 * n, 400 * n, 0 * n + 9.7, 0 * n + 10.6])),
+            "kappa_evidence": (in_, np.full((i, len(n)), 0)),
+            "spectral_abscissa": (in_, np.broadcast_to([[-0.5], [-0.75], [-0.9], [-0.7], [-0.7]], (i, len(n)))),
+            "deviation_bound": (in_, np.broadcast_to([[np.nan], [4.0], [0.25], [0.056], [0.05]], (i, len(n)))),
+            "epsilon": (in_, np.ones((i, len(n)))), "rho": (in_, np.full((i, len(n)), np.nan)),
+        },
+        "response": {
+            "magnitude": (("init", "state_dim", "omega"), np.broadcast_to(response, (i, len(n), len(omega)))),
+            "legs_magnitude": (("omega",), response),
+            "zoom_magnitude": (
+                ("init", "state_dim", "offset"),
+                np.broadcast_to(2 / np.pi / np.sqrt(1 + 4 * offset**2), (i, len(n), len(offset))),
+            ),
+            "legs_zoom_magnitude": (("state_dim", "offset"), 1 / np.sqrt(1 + (top[:, None] + offset) ** 2)),
+            "zoom_center": (("state_dim",), top),
+        },
+        "weak": {
+            "l2_error": (("init", "state_dim", "signal", "output"), l2),
+            "scaled_error": (("init", "state_dim", "signal", "output"), l2 * n[None, :, None, None]),
+            "worst_error": (("init", "state_dim", "signal"), l2.max(axis=-1)),
+            "limit": (("signal", "output"), limit),
+            "decay_order": (("signal",), [0, 1, 2, 3, 2, 2, np.nan]),
+        },
+        "discrete": {
+            "sup": (inmd, discrete), "omega": (inmd, np.ones_like(discrete)), "upper": (inmd, discrete),
+            "worst_sup": (inmd, discrete * n[None, :, None, None]), "worst_omega": (inmd, np.ones_like(discrete)),
+            "predicted": (inmd[1:], np.broadcast_to(2 / np.pi * factor, (len(n), 3, 3))),
+        },
+        "frontier": {
+            "family": (("sample",), family), "state_dim": (("sample",), of),
+            "seed": (("sample",), np.zeros(len(rows))),
+            "epsilon": (("sample",), np.where(ours, of**2 / (rho + 1), eps)),
+            "rho": (("sample",), rho), "kappa": (("sample",), kappa), "deviation": (("sample",), deviation),
+            "spectral_abscissa": (("sample",), np.where(ours, -0.6, spectral)),
+            "kappa_evidence": (("sample",), np.zeros(len(rows))),
+            "deviation_evidence": (("sample",), np.where(ours, 2, 0)),
+        },
+        "frontier_bound": {
+            "kappa_lower": (("state_dim", "epsilon"), n[:, None] ** 1.5 / (40 * np.array([0.4, 0.1, 0.01]))),
+            "kappa_lower_area": (("state_dim", "epsilon"), n[:, None] ** 1.5 / (30 * np.array([0.4, 0.1, 0.01]))),
+            "evidence": (("state_dim", "epsilon"), np.full((len(n), 3), 2)),
+        },
+        "tightness": {
+            "structure": (("sample",), np.array(["ginibre", "rank one", "skew", "diagonal"] * 30, dtype=object)),
+            "state_dim": (("sample",), np.full(tight, 8)), "seed": (("sample",), np.arange(tight)),
+            "epsilon": (("sample",), size), "symmetric": (("sample",), symmetric),
+            "sup": (("sample",), np.where(np.isfinite(bound), bound, 3) * r.uniform(0.01, 0.95, tight)),
+            "ratio": (("sample",), r.uniform(0, 1, tight)),
+            "bound_ours": (("sample",), bound), "bound_sharp": (("sample",), bound),
+            "bound_paper": (("sample",), 8 * size),
+        },
+        "spikes": {
+            "position": (("state_dim", "spike"), law + 0.5 / n[:, None] ** 2), "law": (("state_dim", "spike"), law),
+            "bulk_law": (("state_dim", "spike"), law * 1.01), "pole": (("state_dim", "spike"), law),
+            "height": (("state_dim", "spike"), (2 / odd) * (1 + 1 / n[:, None])),
+            "height_law": (("state_dim", "spike"), np.broadcast_to(2 / odd, law.shape)),
+            "worst_height": (("state_dim", "spike"), 2 * n[:, None] / odd),
+        },
+        "spectrum": {
+            "state_dim": ((), 32), "exact": (("mode",), exact), "bulk": (("mode",), exact * 1.003),
+            "asymptotic": (("mode",), 32**2 / ((2 * m + 1) * np.pi) - (2 * m + 1) * np.pi / 6),
+            "s4d_inv": (("mode",), inv), "s4d_lin": (("mode",), np.pi * (15 - m)),
+        },
+        "pseudospectrum": {
+            "state_dim": ((), 16), "resolvent_norm": (("matrix", "imag", "real"), resolvent),
+            "eigenvalues": (("matrix", "mode"), eigenvalues),
+            "spectral_abscissa": (("matrix",), [-1, -0.5, -0.7]),
+            "numerical_abscissa": (("matrix",), [-0.5, -0.5, -0.5]),
+            "pseudospectral_abscissa": (("matrix", "epsilon"), np.ones((3, 3))),
+            "kreiss_lower": (("matrix",), [1.0, 1.0, 1.0]), "kreiss_upper": (("matrix",), [1.0, 1.0, 1.0]),
+            "kappa": (("matrix",), [8e10, 1.0, 9.7]), "kappa_evidence": (("matrix",), [2, 3, 0]),
+            "transient": (("matrix", "time"), np.exp(-0.5 * time) * np.array([[1.0], [0.98], [0.9]])),
+        },
+        "regression": {
+            "state_dim": ((), 16), "spike": ((), 80.97), "predicted": (("init", "frequency"), predicted),
+            "gain": (("init", "frequency"), 1 / (1 + frequency) + np.array([[0.0], [10.0], [0.1], [0.5]]) * peak),
+            "target": (("frequency",), np.ones(len(frequency))), "trained": (("frequency",), frequency <= 80),
+            "train_error": (("init",), np.full(4, 0.01)), "test_error": (("init",), [0.1, 2.0, 0.1, 0.1]),
+        },
+    }  # fmt: skip
+    shared = {
+        "state_dim": np.array(sizes), "output": np.array(outputs), "band": np.array(bands), "dt": np.array(steps),
+        "offset": offset, "signal": np.array(signals), "method": np.array(methods), "matrix": np.array(matrices),
+        "real": x, "imag": y, "time": time, "spike": spikes, "frequency": frequency,
+    }  # fmt: skip
+    own = {
+        "regression": {"init": np.array(four)},
+        "frontier_bound": {"epsilon": np.array([0.4, 0.1, 0.01])},
+        "pseudospectrum": {"epsilon": np.array([0.5, 1.0, 2.0])},
+    }
+    groups["response"]["omega"] = (("omega",), omega)
+    return _grouped(SCHEMA, groups, {"init": np.array(inits), **shared}, own)
+
+
+def _grouped(
+    schema: DatasetSchema, groups: Groups, shared: dict[str, Any], own: dict[str, dict[str, Any]]
+) -> xr.DataTree:
+    """A labelled, valid dataset whose groups may have coordinates of their own; undeclared variables are left out."""
+    datasets = {}
+    for path, group in groups.items():
+        declared = schema.groups[f"/{path}"]
+        data = {
+            name: (dims, np.asarray(value, dtype=object if declared[name].dtype == "str" else declared[name].dtype))
+            for name, (dims, value) in group.items()
+            if name in declared
+        }
+        used = {d for dims, _ in data.values() for d in dims}
+        known = {**shared, **own.get(path, {})}
+        datasets[path] = xr.Dataset(data, coords={d: known[d] for d in used if d in known and d not in data})
+    tree = schema.label(xr.DataTree.from_dict(datasets))
+    schema.validate(tree)
+    tree.attrs = {"schema": schema.id, "config": "{}", "config_sha256": "cd" * 32}
+    return tree
+
+
+def kernel_limit(sizes: tuple[int, ...] = (16, 64, 256)) -> xr.DataTree:
+    """A kernel_limit dataset: an oscillation about exp(-t), ever faster with N."""
+    from ssmtheory.experiments._kernel_schema import MODES, SCHEMA
+
+    inits = ("s4d-legs", "hippo-rho-10", "s4d-lin")
+    time, n = np.linspace(0, 2, 401), np.array(sizes, dtype=float)
+    limit = np.exp(-time)
+    swing = np.exp(-time / 2)[None] * np.cos(np.outer(n, time)) * np.array([0.5, 0.05, 0.4])[:, None, None]
+    measures = ("legs", "legt", "fout", "s4d-legs", "s4d-inv", "s4d-lin")
+    outputs = np.arange(5)
+    shape = np.exp(-time)[None] * np.cos(np.outer(outputs, 3 * time))
+    bases = np.sqrt(2 * outputs + 1)[None, :, None] * shape[None] * (1 + 0.1 * np.arange(6))[:, None, None]
+    methods = ("zoh", "bilinear_s4")
+    sampled = np.broadcast_to(bases[0], (2, 2, *bases[0].shape)) + 0.01 * np.cos(300 * time)
+    line = np.array(["one", "two"], dtype=object)
+    groups: Groups = {
+        "kernels": {
+            "kernel": (("init", "state_dim", "time"), limit + swing),
+            "limit": (("init", "time"), np.broadcast_to(limit, (3, len(time)))),
+            "difference": (("init", "state_dim", "time"), swing),
+            "windowed": (("init", "state_dim", "time"), swing / n[None, :, None]),
+            "l2_difference": (("init", "state_dim"), np.broadcast_to([[0.5], [0.05], [0.4]], (3, len(n)))),
+            "l2_exact": (("init", "state_dim"), np.broadcast_to([[0.5], [0.05], [np.nan]], (3, len(n)))),
+            "uniform_difference": (("init", "state_dim"), np.abs(swing).max(axis=-1)),
+            "window": ((), 0.05),
+            "output": ((), 0),
+        },
+        "modes": {
+            "holds": (("init", "convergence"), [[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, -1]]),
+            "witness": (("init", "convergence"), np.full((3, 4), "made up", dtype=object)),
+            "status": (("init", "convergence"), np.full((3, 4), "proved", dtype=object)),
+            "expression": (("init",), np.full(3, "exp(-t)", dtype=object)),
+            "latex": (("init",), np.full(3, "e^{-t}", dtype=object)),
+        },
+        "derivation": {
+            **dict.fromkeys(("subject", "title", "number", "text", "latex", "kind"), (("line",), line)),
+            "checked": (("line",), [1, 1]),
+            "document": (("init",), np.full(3, "made up", dtype=object)),
+            "status": (("init",), np.full(3, "proved", dtype=object)),
+        },
+        "bases": {"kernel": (("measure", "output", "time"), bases), "state_dim": ((), 256)},
+        "sampled": {
+            "kernel": (("state_dim", "method", "output", "time"), sampled),
+            "limit": (("output", "time"), bases[0]),
+            "sup_difference": (("state_dim", "method", "output"), np.full((2, 2, 5), 0.01)),
+            "dt": ((), 0.005),
+        },
+    }
+    shared = {
+        "init": np.array(inits), "state_dim": np.array(sizes), "time": time, "convergence": np.array(MODES),
+        "measure": np.array(measures), "output": outputs, "method": np.array(methods),
+    }  # fmt: skip
+    return _grouped(SCHEMA, groups, shared, {"sampled": {"state_dim": np.array([256, 1024])}})
