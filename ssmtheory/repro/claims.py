@@ -40,7 +40,7 @@ EVIDENCE: dict[str, str] = {
 }
 
 #: What a mutation does to the result of a function, or to a constant.
-MUTATIONS = ("scale", "shift", "argument", "replace")
+MUTATIONS = ("scale", "shift", "argument", "set", "replace")
 
 #: Reductions that a statistic may end with.
 REDUCTIONS = ("max", "min", "mean", "median", "sum")
@@ -69,10 +69,10 @@ class Mutation:
     """A change of the code that a claim must notice.
 
     target: `module:attribute.path` below `ssmtheory`, outside `ssmtheory.repro`.
-    how: "scale" the result by `by`, "shift" it by `by`, scale the `argument` by `by`, or "replace" the whole
-        attribute or result by `by`.
+    how: "scale" the result by `by`, "shift" it by `by`, scale an "argument" by `by`, "set" the argument to `by`, or
+        "replace" the whole attribute or result by `by`.
     part: index into a tuple result, or name of a field of a dataclass result; None for the whole.
-    argument: name of the argument that is scaled.
+    argument: name of the argument that is scaled or set.
     slow: whether the changed claim takes more than a few seconds.
     """
 
@@ -237,8 +237,8 @@ def _mutation(value: Any, where: str) -> Mutation:
         raise ConfigError(
             f"{where}.how {found.how!r} is not one of {', '.join(MUTATIONS)}.{nearest(found.how, MUTATIONS)}"
         )
-    if (found.how == "argument") != (found.argument is not None):
-        raise ConfigError(f'{where}: argument = "name" goes with how = "argument"')
+    if (found.how in ("argument", "set")) != (found.argument is not None):
+        raise ConfigError(f'{where}: argument = "name" goes with how = "argument" or "set", and with no other')
     return found
 
 

@@ -70,10 +70,10 @@ def finding(result: Any) -> Finding:
     elif isinstance(result, _loaded("symbolic.derivation", "Derivation")):
         return finding(result.check())
     elif isinstance(result, _loaded("symbolic.derivation", "Report")):
-        proved = result.status == "proved"
-        found = Finding(
-            holds=bool(result.ok), basis="proof" if proved else "computation", detail=str(result).partition("\n")[0]
-        )
+        # "proved modulo named theorems" is a proof too: the detail names them
+        proved = result.status.startswith("proved")
+        detail = f"{result.title}: {result.status}, {len(result.outcomes)} steps and confirmations"
+        found = Finding(holds=bool(result.ok), basis="proof" if proved else "computation", detail=detail)
     elif isinstance(result, _loaded("certify.certificate", "Certificate")):
         found = Finding(
             value=result.value,

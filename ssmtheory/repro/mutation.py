@@ -69,7 +69,7 @@ def _wrapped(function: Callable[..., Any], mutation: Mutation) -> Callable[..., 
             return _result(function(*args, **kwargs), mutation)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        bound.arguments[name] = mutation.by * bound.arguments[name]
+        bound.arguments[name] = mutation.by if mutation.how == "set" else mutation.by * bound.arguments[name]
         return function(*bound.args, **bound.kwargs)
 
     return changed
