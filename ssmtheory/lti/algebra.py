@@ -90,6 +90,10 @@ def _sum_of_closed_forms(terms: list[tuple[complex, TransferFunction]]) -> Trans
         select=lambda o, i: _sum_of_closed_forms([(c, t._select(o, i)) for c, t in terms]),
         **_joined_poles([t for _, t in terms]),
     )
+    inner = [t._unwarped for _, t in terms]
+    if all(t is not None for t in inner):
+        pairs = [(c, t) for (c, _), t in zip(terms, inner, strict=True) if t is not None]
+        object.__setattr__(combined, "_unwarped", _sum_of_closed_forms(pairs))
     if not bounded:
         return combined
     return combined._with_remainder(lambda a, b: total(abs(c) * t.remainder(a, b) for c, t in terms))
@@ -182,6 +186,8 @@ def _mixed_closed_form(part: TransferFunction, left: Array, right: Array) -> Tra
         select=lambda o, i: _mixed_closed_form(part, left[o], right[:, i]),
         **_joined_poles([part]),
     )
+    if part._unwarped is not None:
+        object.__setattr__(mixed, "_unwarped", _mixed_closed_form(part._unwarped, left, right))
     return mixed._with_remainder(lambda a, b: factor * part.remainder(a, b)) if part.has_bounds else mixed
 
 

@@ -165,6 +165,8 @@ def _warped(system: TransferFunction, dt: float, method: str) -> TransferFunctio
         # the limit at infinity, from a point so far out that the rest is below round-off
         far = 1e18 * (1 / dt + np.abs(inner.resonances).max(initial=0.0))
         s = np.where(nyquist, 1j * far, (2 / dt) * (z - 1) / np.where(nyquist, 1.0, z + 1))
+        # on the circle s is imaginary; next to z = -1 rounding would move it by as much as a resonance is wide
+        s = np.where(np.abs(np.abs(z) - 1) < 1e-15, 1j * s.imag, s)
         values = inner._evaluate(s, outputs)
         if not s4:
             return values
@@ -194,6 +196,8 @@ def _warped(system: TransferFunction, dt: float, method: str) -> TransferFunctio
         select=lambda o, i: _warped(inner._select(o, i), dt, method),
         **known,
     )
+    if not s4:
+        object.__setattr__(warped, "_unwarped", inner)
     if s4 or inner.slope is None:
         return warped
     return warped._with_remainder(remainder)

@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -120,6 +121,13 @@ def linf_norm(system: LTI, tol: float = 1e-6, method: str = "auto", *, max_point
             omega = float(pole.imag if system.dt is None else np.angle(pole) / system.dt)
             return HinfNorm(math.inf, math.inf, math.inf, omega, method="pole")
     order = system.state_dim
+    inner = closed._unwarped
+    if inner is not None and inner.has_bounds and inner.tail is not None and method in ("auto", "branch"):
+        # Tustin's rule only renames frequencies; on the continuous axis resonances keep their width
+        assert system.dt is not None
+        found = linf_norm(inner, tol, method, max_points=max_points)
+        omega = 2 / system.dt * math.atan(found.omega * system.dt / 2)
+        return dataclasses.replace(found, omega=omega)
     if method == "auto":
         bounded = closed.has_bounds and (closed.tail is not None or system.dt is not None)
         if not bounded and order is None:
@@ -230,6 +238,9 @@ def _branch(system: TransferFunction, tol: float, max_points: int) -> HinfNorm:
             best = _polish(gain, float(a[k]), float(b[k]), (float(fm[k]), float(middle[k])))
         a, b = np.concatenate([a, middle]), np.concatenate([middle, b])
         fa, fb = np.concatenate([fa, fm]), np.concatenate([fm, fb])
+    if math.isfinite(best[1]):
+        span = 1e-6 * max(abs(best[1]), 1e-6)
+        best = _polish(gain, best[1] - span, best[1] + span, best)
     value, omega = _positive(gain, best)
     return HinfNorm(value, value, max(upper, value), omega, method="branch", points=points)
 

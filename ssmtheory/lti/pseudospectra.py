@@ -621,7 +621,7 @@ def transient_bound(A: Any, discrete: bool = False, tol: float = 1e-2) -> Transi
         UnstableSystem: the supremum is infinite.
 
     References:
-        Trefethen and Embree, Theorems 18.1 and 18.5 (Kreiss matrix theorem and its continuous counterpart).
+        Trefethen and Embree, chapter on the Kreiss matrix theorem and its continuous counterpart.
     """
     if isinstance(A, LTI):
         discrete = A.dt is not None

@@ -16,10 +16,10 @@ import numpy as np
 from ssmtheory.errors import InputError
 from ssmtheory.lti.base import LTI
 from ssmtheory.lti.norms import _cayley, _need_stable
-from ssmtheory.lti.systems import StateSpace
+from ssmtheory.lti.systems import DiagonalStateSpace, StateSpace
 from ssmtheory.typing import Array
 
-__all__ = ["Reduction", "balanced_truncation", "gramian_factor", "hankel_singular_values"]
+__all__ = ["Reduction", "balanced_truncation", "cauchy_factor", "gramian_factor", "hankel_singular_values"]
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,54 @@ def gramian_factor(A: Array, B: Array, dt: float | None = None) -> Array:
     raise InputError("the sign iteration does not converge: A has a pole on, or very near, the imaginary axis")
 
 
+def cauchy_factor(poles: Array, b: Array, dt: float | None = None) -> Array:
+    """Z with W = Z Z* for a diagonal system with one input: W_jk = -b_j conj(b_k) / (p_j + conj(p_k)).
+
+    Cholesky's method with pivoting. Each step leaves a matrix of the same kind, whose b has been multiplied by a
+    Blaschke factor, so that no entry suffers cancellation and the rank is known to full precision.
+
+    Args:
+        poles: (N,) stable.
+        b: (N,).
+        dt: None for continuous time; else W_jk = b_j conj(b_k) / (1 - p_j conj(p_k)).
+
+    Returns:
+        (N, r) complex128, with r the numerical rank of the factor.
+
+    References:
+        J. Demmel, Accurate singular value decompositions of structured matrices, SIAM Journal on Matrix Analysis and
+        Applications 21 (1999): products and quotients of differences lose no digits.
+    """
+    b = np.array(b, dtype=np.complex128)
+    margin = -2 * poles.real if dt is None else 1 - np.abs(poles) ** 2
+    columns: list[Array] = []
+    largest = 0.0
+    for _ in range(poles.size):
+        pivots = np.abs(b) ** 2 / margin
+        i = int(np.argmax(pivots))
+        largest = max(largest, float(pivots[i]))
+        if pivots[i] <= 1e-36 * largest or pivots[i] == 0:
+            break
+        distance = -(poles + np.conj(poles[i])) if dt is None else 1 - poles * np.conj(poles[i])
+        columns.append(b * np.conj(b[i]) / distance / math.sqrt(pivots[i]))
+        b = b * (poles - poles[i]) / distance
+    return np.stack(columns, axis=1) if columns else np.zeros((poles.size, 1), dtype=np.complex128)
+
+
+def _diagonal_factor(poles: Array, B: Array, dt: float | None) -> Array:
+    """The same for several inputs, whose Gramians add up."""
+    return _compress(np.concatenate([cauchy_factor(poles, B[:, j], dt) for j in range(B.shape[1])], axis=1))
+
+
 def _factors(system: LTI) -> tuple[StateSpace, Array, Array]:
     _need_stable(system, "a Hankel singular value")
     dense = system.to_dense()
     balance = math.sqrt((np.linalg.norm(dense.C) or 1.0) / (np.linalg.norm(dense.B) or 1.0))
     B, C = dense.B * balance, dense.C / balance
+    if isinstance(system, DiagonalStateSpace) and max(system.shape) <= 8:
+        # cheap while inputs and outputs are few; their factors are compressed together
+        poles = np.diag(dense.A)
+        return dense, _diagonal_factor(poles, B, dense.dt), _diagonal_factor(poles.conj(), C.conj().T, dense.dt)
     if dense.dt is not None:
         # same Gramians, and a sign iteration in place of slow doubling
         turned = _cayley(StateSpace(dense.A, B, C, dense.D))

@@ -102,7 +102,10 @@ class TransferFunction(LTI):
         store(self, "select", select)
         store(self, "_stable", stable)
         store(self, "_remainder", None)
+        store(self, "_unwarped", None)
 
+    #: the continuous system of which this is Tustin's discretisation: same gains on another axis
+    _unwarped: TransferFunction | None
     evaluate: Evaluate
     resonances: Array
     slope: IntervalBound | None

@@ -267,3 +267,42 @@ def test_l2_gap_of_s4d_is_exact(shared_oracles: Path, N: int) -> None:
         assert (reference[0] - diagonal[0]).h2_norm() == pytest.approx(golden, rel=1e-9)
     n = 3  # (2n+1)/4 - (3n^2+3n+1)/(2N^2)
     assert closed[n].l2_gap(diagonal[n]) ** 2 == pytest.approx(7 / 4 - 37 / (2 * N**2), rel=1e-9)
+
+
+# -- structured paths at large N
+
+
+def test_structured_paths_agree_at_the_spike() -> None:
+    """At N = 256 the spike of S4D sits at N^2/pi - pi/6, where a dense solve is ill conditioned."""
+    N = 256
+    A, B = legs(N)
+    closed, diagonal = legs_transfer(N), s4d(N)
+    w = N**2 / np.pi - np.pi / 6 + np.array([-0.5, 0.0, 0.3])
+    exact = closed.frequency_response(w)
+    scale = np.linalg.norm(exact[:, :, 0], axis=1)[:, None, None]
+    triangular = lti.TriangularStateSpace(A, B, np.eye(N)).frequency_response(w)
+    assert (np.abs(triangular - exact) / scale).max() < 1e-13
+    # diagonal plus low rank in the eigenbasis of the normal part: A_H = A_N - P P*
+    V, P = diagonal.C, np.sqrt(np.arange(N) + 0.5)
+    low = V.conj().T @ P
+    dplr = lti.LowRankStateSpace(diagonal.diagonal, low, low, V.conj().T @ B, V).frequency_response(w)
+    # the eigenvalues carry an error of 1e-16 times ||A_N||, 4e4, into a half-width of 1/2
+    assert (np.abs(dplr - exact) / scale).max() < 1e-10
+    # G_Diag (1 + phi) = G_DPLR with phi = 1 - B^T X
+    phi = 1 - np.einsum("n,knm->km", B, exact)[:, :, None]
+    gap = diagonal.frequency_response(w) * (1 + phi) - exact
+    assert (np.abs(gap) / scale).max() < 1e-9
+
+
+@pytest.mark.parametrize("dt", [0.1, 0.001])
+def test_discretised_gap_of_s4d(dt: float) -> None:
+    """Zero-order hold damps the spike, Tustin keeps it, S4's convention multiplies it by sqrt(1 + (w0 dt/2)^2)."""
+    N = 64
+    A, B = legs(N)
+    gap = lti.TriangularStateSpace(A, B, np.eye(N))[0] - s4d(N)[0]
+    factor = math.hypot(1, 1303.273842985 * dt / 2)
+    assert gap.discretize(dt, "bilinear").hinf_norm().value == pytest.approx(0.6367473652, rel=1e-8)
+    # the isolated-mode law 2/pi, at finite N
+    assert gap.discretize(dt, "bilinear_s4").hinf_norm().value == pytest.approx(2 / np.pi * factor, rel=3e-4)
+    held = gap.discretize(dt).hinf_norm().value
+    assert held < 0.64 * (1.02 if dt == 0.001 else 0.1)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssmtheory.errors import InputError
-from ssmtheory.lti import StateSpace, TriangularStateSpace
-from ssmtheory.lti.reduction import gramian_factor
+from ssmtheory.lti import DiagonalStateSpace, StateSpace, TriangularStateSpace
+from ssmtheory.lti.reduction import cauchy_factor, gramian_factor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from random_systems import kinds, legs, matrices, seeds, steps, system
-from test_norms import benchmark
+from test_norms import benchmark, s4d
 
 
 @pytest.mark.parametrize("name", ["build", "CDplayer", "pde"])
@@ -51,6 +51,40 @@ def test_hankel_singular_values_are_those_of_the_gramians(seed: int, kind: str, 
     A, B, C, D = matrices(one)
     turned = StateSpace(np.linalg.solve(T, A @ T), np.linalg.solve(T, B), C @ T, D, one.dt)
     np.testing.assert_allclose(turned.hankel_singular_values(), found, atol=1e-9 * found[0])
+
+
+@given(seed=seeds, dt=steps, n=st.integers(1, 9))
+@settings(max_examples=25, deadline=None)
+def test_cauchy_factors(seed: int, dt: float | None, n: int) -> None:
+    one = system("diagonal", seed, n, m=1, dt=dt)
+    Z = cauchy_factor(one.diagonal, one.B[:, 0], dt)
+    W = one.gramian()
+    np.testing.assert_allclose(Z @ Z.conj().T, W, atol=1e-13 * np.abs(W).max())
+
+
+def test_small_hankel_singular_values_keep_their_digits() -> None:
+    """1/(s+1), ..., 1/(s+10) in parallel: the values fall to 1e-14, and agree with 60-digit arithmetic."""
+    import mpmath
+
+    n = 10
+    one = DiagonalStateSpace(-np.arange(1.0, n + 1), np.ones(n), np.ones(n))
+    with mpmath.workdps(60):
+        W = mpmath.matrix(n, n)
+        for i in range(n):
+            for j in range(n):
+                W[i, j] = mpmath.mpf(1) / (i + j + 2)
+        wanted = sorted((float(x) for x in mpmath.eigsy(W, eigvals_only=True)), reverse=True)
+    found = one.hankel_singular_values()
+    # symmetric: the values are the eigenvalues of the Gramian. SVD of the product is accurate to the largest
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-15 * wanted[0])
+
+
+def test_pairs_of_s4d(shared_oracles: Path) -> None:
+    """Output 0 of S4D-LegS at N = 64: pairs near 1/((2m+1) pi) that never decay with N, after 1/2."""
+    found = s4d(64)[0].hankel_singular_values()
+    assert found[0] == pytest.approx(0.5, abs=2e-3)
+    for m in range(2):
+        np.testing.assert_allclose(found[1 + 2 * m : 3 + 2 * m], 1 / ((2 * m + 1) * np.pi), rtol=0.02)
 
 
 def test_first_output_of_legs_has_one() -> None:
