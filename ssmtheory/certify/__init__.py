@@ -7,7 +7,7 @@
 | supnorm | sup over all real frequencies of the S4D gap and of HiPPO-rho's deviation, spikes |
 | conditioning | eigenvector condition numbers: LegS, HiPPO-rho, any diagonalisable matrix |
 | response | sup over all real frequencies for given matrices; the deviation of a PTD with given E |
-| stability | spectral abscissa, and the guarantee that needs only norms of E |
+| abscissa | spectral abscissa, and the guarantee that needs only norms of E |
 | frontier | the lower bound on the condition number of every PTD |
 | definition | what the certificates of LegS start from, with the proof |
 | balls | exact numbers, outward decimals, definiteness and extreme eigenvalues of ball matrices |
@@ -35,15 +35,16 @@ _HOME = {
     "ptd_condition_lower_bound": "frontier",
     "ptd_condition_lower_bound_area": "frontier",
     "ptd_deviation": "response",
-    "ptd_guarantee": "stability",
+    "ptd_guarantee": "abscissa",
     "s4d_gap": "supnorm",
     "s4d_spike": "supnorm",
-    "stability": "stability",
+    "stability": "abscissa",
     "sup_norm": "response",
     "top_eigenvalue": "spectrum",
     "top_eigenvalue_law": "spectrum",
 }
 _MODULES = (
+    "abscissa",
     "balls",
     "certificate",
     "conditioning",
@@ -51,7 +52,6 @@ _MODULES = (
     "frontier",
     "response",
     "spectrum",
-    "stability",
     "supnorm",
 )
 
@@ -59,7 +59,6 @@ __all__ = [*sorted(_HOME), *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    # functions load with their module on first use: `stability` names both, and the function is what is meant
     if name in _HOME:
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     if name in _MODULES:

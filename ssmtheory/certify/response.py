@@ -2,8 +2,8 @@
 
 The response on the axis is a sum of simple fractions over certified eigenvalues. Around a centre c its Taylor
 polynomial has coefficients computed at a point, hence sharp however ill-conditioned the eigenvectors are; what is cut
-off is bounded by sum_j |r_j| (d/|z_j|)^K / (|z_j| - d), z_j = ic - lambda_j, on |omega - c| <= d. Cells are half as wide
-as the nearest pole is far: few cover a band of any width. Beyond it, ||(i omega - A)^{-1}|| <= 1/(omega - ||A||_F).
+off is bounded by sum_j |r_j| (d/|z_j|)^K / (|z_j| - d), z_j = ic - lambda_j, on |omega - c| <= d. Cells are half as
+wide as the nearest pole is far: few cover a band of any width. Beyond it ||(i omega - A)^{-1}|| <= 1/(omega - ||A||_F).
 
 The lower bound is one linear solve in balls, which shares nothing with that expansion.
 """
@@ -165,7 +165,8 @@ def _stays_below(parts: list[tuple[int, Any]], low: Fraction, high: Fraction, bo
         if visited > MAX_CELLS:
             return False
         centre, radius = ball((a + b) / 2), ball((b - a) / 2)
-        total, rest = None, module.arb(0)
+        total: Any = None
+        rest = module.arb(0)
         for sign, part in parts:
             coefficients, cut = part.expand(centre, radius)
             coefficients = coefficients * sign
@@ -284,7 +285,7 @@ def sup_norm(
             lower=lower,
             upper=upper,
             precision_bits=precision,
-            method="certified eigenvectors, Taylor polynomials on cells, norms beyond; a linear solve for the lower bound",
+            method="certified eigenvectors, Taylor polynomials on cells, norms beyond; one linear solve from below",
             witness={"omega": omega},
         )
     )

@@ -1,7 +1,7 @@
 """Spectral abscissa of a given matrix, and what holds for every perturbation E of LegS of a given size.
 
 `stability`: all eigenvalues enclosed (two-sided abscissa), or an upper bound that needs no eigenvectors and scales
-further: the numerical range, or a Lyapunov certificate P > 0, A^* P + P A + 2 sigma P < 0. Floats propose P, balls prove it.
+further: the numerical range, or Lyapunov's P > 0, A^* P + P A < 2 sigma P. Floats propose P, balls prove it.
 
 `ptd_guarantee`: A_H + A_H^T = -I - B B^T, so that with mu = lambda_max((E + E^*)/2) < 1/2 the sum A_H + E is stable and
 ||X_PTD - X|| = ||R_E E X|| <= ||E||_2 / (1/2 - mu), at every frequency and for every N.
