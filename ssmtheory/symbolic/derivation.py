@@ -4,7 +4,7 @@ A `Step` holds claims. What a claim is checked by decides its kind, and no kind 
 
 | kind | what `check()` does | claims |
 |---|---|---|
-| exact | decides an identity, an induction, a limit or a sign, for all values | `Identity`, `ProductLaw`, `SumLaw`, ... |
+| exact | decides an identity, an induction, a limit or a sign, for all values | `Identity`, `SumLaw`, ... |
 | cited | checks the hypotheses; the named theorem itself is taken from the literature | `Cited` |
 | finite-N | compares exact numbers at the listed sizes | `FiniteN` |
 | numeric | compares floating-point numbers within a tolerance | `Numeric` |
@@ -70,7 +70,11 @@ class Claim:
         raise SelfCheckError(f"{type(self).__name__} has no check of its own")
 
     def latex(self) -> str:
-        """The claim as a LaTeX formula, without dollar signs."""
+        """The claim as a LaTeX formula.
+
+        Returns:
+            LaTeX without dollar signs.
+        """
         return ""
 
     def __str__(self) -> str:
@@ -86,11 +90,13 @@ class Identity(Claim):
     relations: tuple[sp.Expr, ...] = ()
 
     def check(self) -> str:
+        """As `Claim.check`."""
         if is_zero(sp.sympify(self.lhs) - sp.sympify(self.rhs), self.relations):
             return ""
         return f"{self.lhs} - ({self.rhs}) is not identically zero"
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         return f"{_latex(self.lhs)} = {_latex(self.rhs)}"
 
     def __str__(self) -> str:
@@ -111,6 +117,7 @@ class ProductLaw(Claim):
     closed: sp.Expr
 
     def check(self) -> str:
+        """As `Claim.check`."""
         if not is_zero(sp.sympify(self.closed).subs(self.stop, self.start) - 1):
             return f"the empty product is not 1 for {self.closed} at {self.stop} = {self.start}"
         ratio = self.closed.subs(self.stop, self.stop + 1) / self.closed
@@ -119,6 +126,7 @@ class ProductLaw(Claim):
         return ""
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         i, a, b = _latex(self.index), _latex(self.start), _latex(self.stop - 1)
         return rf"\prod_{{{i}={a}}}^{{{b}}} {_latex(self.factor)} = {_latex(self.closed)}"
 
@@ -140,6 +148,7 @@ class SumLaw(Claim):
     closed: sp.Expr
 
     def check(self) -> str:
+        """As `Claim.check`."""
         closed, term = sp.sympify(self.closed), sp.sympify(self.term)
         if not is_zero(closed.subs(self.stop, self.start)):
             return f"the empty sum is not 0 for {closed} at {self.stop} = {self.start}"
@@ -148,6 +157,7 @@ class SumLaw(Claim):
         return ""
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         i, a, b = _latex(self.index), _latex(self.start), _latex(self.stop - 1)
         return rf"\sum_{{{i}={a}}}^{{{b}}} {_latex(self.term)} = {_latex(self.closed)}"
 
@@ -165,12 +175,14 @@ class Tends(Claim):
     value: sp.Expr
 
     def check(self) -> str:
+        """As `Claim.check`."""
         found = sp.limit(sp.sympify(self.expr), self.variable, self.point)
         if is_zero(found - sp.sympify(self.value)):
             return ""
         return f"the limit of {self.expr} is {found}, not {self.value}"
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         return rf"\lim_{{{_latex(self.variable)} \to {_latex(self.point)}}} {_latex(self.expr)} = {_latex(self.value)}"
 
     def __str__(self) -> str:
@@ -190,6 +202,7 @@ class NonNegative(Claim):
     certificate: sp.Expr
 
     def check(self) -> str:
+        """As `Claim.check`."""
         certificate = sp.sympify(self.certificate)
         if not is_zero(sp.sympify(self.larger) - sp.sympify(self.smaller) - certificate):
             return f"{self.larger} - ({self.smaller}) is not {certificate}"
@@ -198,6 +211,7 @@ class NonNegative(Claim):
         return ""
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         return rf"{_latex(self.larger)} - {_latex(self.smaller)} = {_latex(self.certificate)} \ge 0"
 
     def __str__(self) -> str:
@@ -214,12 +228,14 @@ class Cited(Claim):
     kind = "cited"
 
     def check(self) -> str:
+        """As `Claim.check`."""
         if not self.theorem:
             return "a cited step must name its theorem"
         found = [text for text in (claim.check() for claim in self.hypotheses) if text]
         return "; ".join(found)
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         return self.conclusion
 
     def __str__(self) -> str:
@@ -237,6 +253,7 @@ class FiniteN(Claim):
     kind = "finite-N"
 
     def check(self) -> str:
+        """As `Claim.check`."""
         if not self.cases:
             return "no case was checked"
         for case in self.cases:
@@ -248,6 +265,7 @@ class FiniteN(Claim):
         return ""
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         return rf"\text{{exact at }} {', '.join(str(case) for case in self.cases)}"
 
     def __str__(self) -> str:
@@ -264,11 +282,13 @@ class Numeric(Claim):
     kind = "numeric"
 
     def check(self) -> str:
+        """As `Claim.check`."""
         found, expected = self.compute()
         error = abs(found - expected)
         return "" if error <= self.tolerance else f"{found} differs from {expected} by {error:.3g} > {self.tolerance}"
 
     def latex(self) -> str:
+        """As `Claim.latex`."""
         return rf"\text{{numerically, to }} {sp.latex(sp.Float(self.tolerance, 2))}"
 
     def __str__(self) -> str:
@@ -294,7 +314,11 @@ class Step:
         return max((claim.kind for claim in self.claims), key=KINDS.index)
 
     def theorems(self) -> list[str]:
-        """Names of the theorems that the step takes from the literature."""
+        """Theorems that the step takes from the literature.
+
+        Returns:
+            Their names.
+        """
         return [claim.theorem for claim in self.claims if isinstance(claim, Cited)]
 
 
@@ -389,7 +413,11 @@ class Derivation:
         return {"finite-N": "checked exactly at finite N only", "numeric": "numeric only"}[worst]
 
     def theorems(self) -> list[str]:
-        """Named theorems that the steps rest on, in order of first use."""
+        """Named theorems that the steps rest on.
+
+        Returns:
+            Their names, in order of first use.
+        """
         return list(dict.fromkeys(name for step in self.steps for name in step.theorems()))
 
     def _numbered(self) -> Iterator[tuple[str, Step]]:
@@ -442,7 +470,7 @@ class Derivation:
 
         if name is None and len(self.result) == 1:
             name = next(iter(self.result))
-        if name not in self.result:
+        if name is None or name not in self.result:
             raise InputError(
                 f"no formula {name!r}: choose one of {', '.join(self.result)}.{nearest(name, self.result)}"
             )
@@ -516,5 +544,12 @@ def _escape_text(text: str) -> str:
 
 
 def steps(*items: tuple[str, Sequence[Claim] | Claim]) -> tuple[Step, ...]:
-    """Steps from (text, claim or claims) pairs."""
+    """Steps from (text, claim or claims) pairs.
+
+    Args:
+        items: the pairs.
+
+    Returns:
+        The steps.
+    """
     return tuple(Step(text, (claim,) if isinstance(claim, Claim) else tuple(claim)) for text, claim in items)

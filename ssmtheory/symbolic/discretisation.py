@@ -119,7 +119,7 @@ def derive_bilinear_kernel() -> Derivation:
     """Bilinear transform of one mode in both conventions, and what the S4 convention does to a resonance.
 
     Returns:
-        Derivation with `result` a, b (lambda, Delta), kernel (k too), gain (omega: factor of the S4 convention); proved.
+        Derivation with `result` a, b (lambda, Delta), kernel (k too), gain (omega: that of the S4 convention); proved.
     """
     lam, z, x0, x1, u = sp.symbols("lambda z x_0 x_1 u")
     half = lam * _STEP / 2
@@ -214,7 +214,7 @@ def derive_bilinear_kernel() -> Derivation:
 
 
 def derive_s4_generating_function() -> Derivation:
-    """From A = Lambda - P Q^* to the convolution kernel K: truncated generating function, Woodbury, Cauchy, inverse DFT.
+    """From A = Lambda - P Q^* to the kernel K: truncated generating function, Woodbury, Cauchy, inverse DFT.
 
     Returns:
         Derivation with `result` node (z, Delta), prefactor, woodbury (k00, k01, k10, k11); proved.
@@ -234,7 +234,7 @@ def derive_s4_generating_function() -> Derivation:
         rows, ones = normal_integer(states, 1)
         read = [Fraction(i + 1, 2) for i in range(states)]
         span = range(states)
-        left = [[(1 if r == i else 0) - step / 2 * rows[r][i] for i in span] for r in span]
+        left = [[Fraction(r == i) - step / 2 * rows[r][i] for i in span] for r in span]
         state = solve(left, [step * value for value in ones])
         total, power = Fraction(0), Fraction(1)
         for _ in range(length):
@@ -257,9 +257,7 @@ def derive_s4_generating_function() -> Derivation:
         k_11, k_01, k_10, k_00 = b_b / 2, inner(r_b) / 2, b_b, inner(r_b)
         infinite = 2 / (1 + point) * (k_00 - k_01 * k_10 / (1 + k_11))
         # the rest of the series, z^L C Abar^L (1 - Abar z)^{-1} Bbar, from the state after L steps
-        tail_system = [
-            [left[r][i] - point * ((1 if r == i else 0) + step / 2 * rows[r][i]) for i in span] for r in span
-        ]
+        tail_system = [[left[r][i] - point * (Fraction(r == i) + step / 2 * rows[r][i]) for i in span] for r in span]
         tail = solve(tail_system, [sum(left[r][i] * state[i] for i in span) for r in span])
         return total, infinite - power * inner(tail)
 

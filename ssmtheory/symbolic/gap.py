@@ -1,8 +1,9 @@
 """Theorems about the distance between S4D and LegS: Gramian, L2 gap, weak constant, failure of uniform convergence.
 
-All for general n and N. The Gramian and the L2 gap are proved by algebra alone (a Lyapunov equation summed in closed form, and
-moments that agree exactly); the weak constant needs the Poisson formula. Theorems 1 to 3 of the theory notes; arXiv 2206.11893
-(S4D, Theorem 3 as remembered: kernels "converge") and arXiv 2310.01698 (PTD, weak convergence at rate 1/n) are what they sharpen.
+All for general n and N. The Gramian and the L2 gap are proved by algebra alone (a Lyapunov equation summed in closed
+form, and moments that agree exactly); the weak constant needs the Poisson formula. Theorems 1 to 3 of the theory notes;
+they sharpen arXiv 2206.11893 (S4D, Theorem 3 as remembered: kernels "converge") and arXiv 2310.01698 (PTD, weak
+convergence at rate 1/n).
 """
 
 from __future__ import annotations
@@ -361,7 +362,8 @@ def derive_weak_constant() -> Derivation:
     """Weak convergence of S4D at the exact rate: N ||y_Diag - y|| tends to ||dy/dt|| (Theorem 3 of the notes).
 
     Returns:
-        Derivation with `result` weight (phi2), exponential2 (N: N^2 err^2 for u = e^{-t}, C = e_0); proved modulo named theorems.
+        Derivation with `result` exponential2 (N: N^2 err^2 for u = e^{-t}, C = e_0), limit2; proved modulo named
+        theorems.
     """
     f, c = sp.symbols("phi c", positive=True)
     g = omega**2 / (f * (omega**2 + N**2))  # conjugate of phi on the axis

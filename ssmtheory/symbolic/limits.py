@@ -1,4 +1,4 @@
-"""Kernel limits as N grows: what the limit is, in which sense it holds, in which it fails, and the witness of each failure.
+"""Kernel limits as N grows: what the limit is, in which sense it holds, in which it fails, and the witnesses.
 
 "The kernels converge" means different things, and for S4D they come apart. The modes:
 

@@ -1,4 +1,4 @@
-"""Theorems about perturb-then-diagonalise: a deviation bound without logarithm, and a lower bound on every condition number.
+"""Theorems about perturb-then-diagonalise: a deviation bound without logarithm, a lower bound on every kappa.
 
 PTD is arXiv 2310.01698; item 10 of linear.md and Theorem 7 of beyond_linear.md, re-derived.
 """
@@ -32,7 +32,8 @@ def derive_ptd_deviation() -> Derivation:
     """Deviation of a perturbed LegS: eps/(1/2 - lambda) times ||X||, for every frequency and N (item 10 of linear.md).
 
     Returns:
-        Derivation with `result` pointwise (eps, lam, N, omega), worst (eps, lam), small (eps); proved modulo named theorems.
+        Derivation with `result` pointwise (epsilon, lambda, N, omega), worst (epsilon, lambda), small and dissipative
+        (epsilon); proved modulo named theorems.
 
     >>> derive_ptd_deviation().lower("small", epsilon=0.1)
     0.25

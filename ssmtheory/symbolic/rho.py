@@ -1,8 +1,8 @@
 """Theorems about HiPPO-rho: closed form, uniform convergence, L2 gap, Cauchy conditioning.
 
-A_a = A_N - theta P P^T with theta = (1-a)/(1+a) and B_a = B/(1+a), 0 < |a| < 1, rho = 1/|a|; a = 1 is S4D and a = 0 is LegS.
-Theorems 5 and 6 of the theory notes, extended where the proof gives more: explicit constants for every output, the L2 gap for complex a and
-for the last output, and a maximum principle for the condition number.
+A_a = A_N - theta P P^T with theta = (1-a)/(1+a) and B_a = B/(1+a), 0 < |a| < 1, rho = 1/|a|; a = 1 is S4D and a = 0
+is LegS. Theorems 5 and 6 of the theory notes, extended where the proof gives more: explicit constants for every output,
+the L2 gap for complex a and for the last output, and a maximum principle for the condition number.
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ def derive_hippo_rho_l2_gap() -> Derivation:
     Extends the formula of the notes (real a, n <= N - 2): |a|^2 for a^2 and real parts of H_a.
 
     Returns:
-        Derivation with `result` gap2 (n, N, a2 = |a|^2, H_low, H_high, H_r: real parts of H_a at n, n+1, sqrt(r)); proved modulo named
-        theorems.
+        Derivation with `result` gap2 (n, N, a2 = |a|^2, and the real parts of H_a: H_low at n, H_high at n+1, H_r at
+        sqrt(r)); proved modulo named theorems.
     """
     f, g = sp.symbols("phi phibar")
     a, ab = sp.symbols("a abar")
@@ -483,7 +483,8 @@ def derive_conditioning() -> Derivation:
     """The eigenvectors of HiPPO-rho have a Cauchy Gram matrix (Theorem 6 of the notes).
 
     Returns:
-        Derivation with `result` gram (mu_j, mubar_j, mu_k, mubar_k), delta (mu_real, slope, rho); proved modulo named theorems.
+        Derivation with `result` gram (r_j, r_k, mubar_j, mu_k), delta (mu_real, slope, rho); proved modulo named
+        theorems.
     """
     a, f, rho = sp.symbols("a phi rho")
     lj, lk, mj, mk = sp.symbols("lambdabar_j lambda_k mubar_j mu_k")
@@ -498,7 +499,8 @@ def derive_conditioning() -> Derivation:
     return Derivation(
         title="Conditioning of HiPPO-rho is a Cauchy matrix",
         setting=_SETTING
-        + r" Eigenvalues $\lambda_j$ (distinct), $\mu_j = -\tfrac12-\lambda_j$ with $\mathrm{Re}\,\mu_j>0$; $\Phi(\mu) = "
+        + r" Eigenvalues $\lambda_j$ (distinct), $\mu_j = -\tfrac12-\lambda_j$ with $\mathrm{Re}\,\mu_j>0$; "
+        r"$\Phi(\mu) = "
         r"\prod_{k<N}\frac{\mu-h_k}{\mu+h_k}$ with $h_k = k+\tfrac12$, so that $\varphi(-\tfrac12-\mu) = "
         r"1/\Phi(\mu)$; $\beta = "
         r"(\Phi+a)/(1+\bar a\Phi)$.",
@@ -617,8 +619,8 @@ def _circle_exponents() -> tuple[complex, complex]:
 def derive_conditioning_maximum() -> Derivation:
     """A maximum principle for the condition number of HiPPO-rho: what kappa <= rho comes down to.
 
-    kappa is that of `derive_conditioning` (columns scaled, lambda_max(K)). Not proved here: the bound on one circle, which at N = 4 to 64
-    holds numerically (see `scaled_condition`).
+    kappa is that of `derive_conditioning` (columns scaled, lambda_max(K)). Not proved here: the bound on one circle,
+    which holds numerically at N = 4 to 64 (see `scaled_condition`).
 
     Returns:
         Derivation with `result` bound (rho, gamma); proved modulo named theorems.

@@ -1,6 +1,7 @@
 """Derivations about sliding windows: LegT as a Pade approximant of the delay, FouT as an all-pass delay.
 
-Papers: LMU (Voelker, Kajic, Eliasmith 2019) for the Pade property of the delay network, HTTYH arXiv 2206.12037 for FouT.
+Papers: LMU (Voelker, Kajic, Eliasmith 2019) for the Pade property of the delay network, HTTYH arXiv 2206.12037 for
+FouT.
 """
 
 from __future__ import annotations
