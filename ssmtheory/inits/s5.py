@@ -24,7 +24,7 @@ from ssmtheory.inits.legs import legs_modes
 from ssmtheory.lti import DiagonalStateSpace
 from ssmtheory.typing import Array
 
-__all__ = ["LRU", "S5", "block_size"]
+__all__ = ["LRU", "S5", "block_diagonal", "block_size", "blocks_layer"]
 
 
 def block_size(N: int, blocks: int) -> int:
@@ -57,6 +57,60 @@ def block_diagonal(block: Array, count: int) -> Array:
         (count p, count q).
     """
     return np.kron(np.eye(count), block)
+
+
+def blocks_layer(
+    block: tuple[Array, Array, Array],
+    blocks: int,
+    features: int,
+    N: int,
+    seed: int,
+    dt_min: float,
+    dt_max: float,
+    *,
+    readout: Literal["pairs", "real"],
+    C_init: str = "lecun",
+    diagnostics: dict[str, Any] | None = None,
+) -> LayerParameters:
+    """A layer of equal diagonalised blocks, all features in and out: B = V^{-1} LeCun-normal, C = LeCun-normal V.
+
+    Args:
+        block: (poles (q,), V (N/blocks, q), V^{-1} (q, N/blocks)) of one block.
+        blocks: number of blocks.
+        features: number of features.
+        N: number of states.
+        seed: of B, C, D and the steps.
+        dt_min: smallest step in seconds.
+        dt_max: largest step in seconds.
+        readout: "pairs" or "real".
+        C_init: "lecun" or "complex_normal".
+        diagnostics: kept with the layer.
+
+    Returns:
+        The parameters, scope "layer".
+
+    Raises:
+        InputError: sizes or steps that cannot be.
+    """
+    count = hippo.check_size(features, 1, "features")
+    poles, V, inverse = block
+    rng_b, rng_c, rng_d, rng_dt = generators(seed, "B", "C", "D", "steps")
+    B = lecun_normal(rng_b, (N, count))
+    if C_init == "lecun":
+        C = lecun_normal(rng_c, (count, N)) @ block_diagonal(V, blocks)
+    else:
+        C = complex_normal(rng_c, (count, poles.size * blocks), 0.5)
+    modes = np.tile(poles, blocks)
+    return LayerParameters(
+        modes,
+        block_diagonal(inverse, blocks) @ B,
+        C,
+        log_steps(rng_dt, modes.size, dt_min, dt_max),
+        readout=readout,
+        D=rng_d.standard_normal(count),
+        scope="layer",
+        diagnostics=diagnostics or {},
+    )
 
 
 @dataclass(frozen=True)
@@ -99,15 +153,6 @@ class S5(Initialization):
         system = DiagonalStateSpace(np.tile(poles, self.blocks), np.tile(b / 2, self.blocks), basis, closed_form=closed)
         return Realization(system, basis, {"kappa": 1.0, "spectral_abscissa": -0.5})
 
-    def _block(self, size: int) -> tuple[Array, Array, Array, dict[str, Any]]:
-        """Poles of a block, V (its modes to the HiPPO basis) and V^{-1}, one mode of each pair where stored so."""
-        poles, V, _ = legs_modes(size)
-        if self.conjugate_pairs:
-            if size % 2:
-                raise InputError(f"blocks of {size} states: half of the modes are stored, so their number must be even")
-            poles, V = poles[size // 2 :], V[:, size // 2 :]
-        return poles, V, V.conj().T, {}
-
     def layer(
         self, features: int, N: int, seed: int = 0, dt_min: float = 1e-3, dt_max: float = 1e-1
     ) -> LayerParameters:
@@ -126,29 +171,16 @@ class S5(Initialization):
         Raises:
             InputError: sizes or steps that cannot be.
         """
-        count, size = hippo.check_size(features, 1, "features"), block_size(N, self.blocks)
-        poles, V, inverse, told = self._block(size)
-        rng_b, rng_c, rng_d, rng_dt = generators(seed, "B", "C", "D", "steps")
-        B = lecun_normal(rng_b, (N, count))
-        if self.C_init == "lecun":
-            C = lecun_normal(rng_c, (count, N)) @ block_diagonal(V, self.blocks)
-        else:
-            C = complex_normal(rng_c, (count, poles.size * self.blocks), 0.5)
-        modes = np.tile(poles, self.blocks)
-        return LayerParameters(
-            modes,
-            block_diagonal(inverse, self.blocks) @ B,
-            C,
-            log_steps(rng_dt, modes.size, dt_min, dt_max),
-            readout=self._readout,
-            D=rng_d.standard_normal(count),
-            scope="layer",
-            diagnostics=told,
-        )
-
-    @property
-    def _readout(self) -> Literal["pairs", "real"]:
-        return "pairs" if self.conjugate_pairs else "real"
+        size = block_size(N, self.blocks)
+        poles, V, _ = legs_modes(size)
+        if self.conjugate_pairs:
+            if size % 2:
+                raise InputError(f"blocks of {size} states: half of the modes are stored, so their number must be even")
+            poles, V = poles[size // 2 :], V[:, size // 2 :]
+        return blocks_layer(
+            (poles, V, V.conj().T), self.blocks, features, N, seed, dt_min, dt_max, C_init=self.C_init,
+            readout="pairs" if self.conjugate_pairs else "real",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
