@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssmtheory import resources
+from ssmtheory.certify.balls import CertificationError
 from ssmtheory.errors import ConfigError, InputError, MissingDependencyError, SsmTheoryError, nearest
 from ssmtheory.repro.claims import EVIDENCE, STATUSES, TIERS, Claim, Paper, Target
 from ssmtheory.repro.finding import Finding, finding
@@ -38,6 +39,7 @@ __all__ = [
     "summary",
 ]
 
+_ORDER = (*STATUSES, "unknown", "unproved", "error")
 _STRENGTH = {"proof": "proved", "certificate": "certified", "computation": "confirmed"}
 
 
@@ -47,7 +49,7 @@ class Outcome:
 
     claim: as recorded.
     found: the status found: one of `STATUSES`, "unknown" where an optional package is missing or the claim belongs to
-        a dearer tier, "error" where the check failed.
+        a dearer tier, "unproved" where a certificate was refused, "error" where the check failed.
     finding: what the check gave; None where it did not run.
     problem: why the record no longer holds; "" where it does.
     note: why the claim was not run here.
@@ -207,6 +209,8 @@ def run(claim: Claim, *, out: Path = Path("runs")) -> Outcome:
         return Outcome(claim, "unknown", note=str(error), seconds=time.perf_counter() - begin)
     except ConfigError:
         raise
+    except CertificationError as error:
+        return Outcome(claim, "unproved", problem=f"no longer certified: {error}", seconds=time.perf_counter() - begin)
     except Exception as error:  # a claim that cannot be computed is an outcome; the others still run
         words = " ".join(str(error).split())
         text = words if isinstance(error, SsmTheoryError) else f"{type(error).__name__}: {words}"
@@ -268,8 +272,8 @@ def _digits(value: float, target: Target | None) -> str:
     """A number with the digits its recorded tolerance stands for, four where nothing is recorded."""
     if target is None or value == 0 or target.margin <= 0:
         return f"{value:.4g}"
-    # the last digit shown is ten times the tolerance, so that equal findings print equal text on every machine
-    digits = math.floor(math.log10(abs(value))) - math.ceil(math.log10(target.margin))
+    # the last digit shown is of the size of the tolerance: rounding differs by far less between machines
+    digits = math.floor(math.log10(abs(value))) - math.ceil(math.log10(target.margin)) + 1
     return f"{value:.{max(1, min(12, digits))}g}"
 
 
@@ -288,7 +292,7 @@ def number(outcome: Outcome) -> str:
             return f">= {claim.at_least:g}"
     text = _digits(result.value, claim.measured or claim.expected)
     if claim.interval is not None and outcome.holds:
-        text += f" in [{claim.interval[0]:.10g}, {claim.interval[1]:.10g}]"
+        text += f" in [{claim.interval[0]:.12g}, {claim.interval[1]:.12g}]"
     return text
 
 
@@ -328,7 +332,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     """How many claims came to what, and how many records no longer hold, in one line."""
     wrong = sum(not outcome.holds for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    found = _counts([outcome.found for outcome in outcomes], (*STATUSES, "unknown", "error"))
+    found = _counts([outcome.found for outcome in outcomes], _ORDER)
     end = f"{wrong} records no longer hold" if wrong else "every record that was checked holds"
     return f"{len(outcomes)} claims in {seconds:.0f} s: {found}; {end}"
 
@@ -344,13 +348,12 @@ def report(papers: Sequence[Paper], outcomes: Sequence[Outcome], tier: str) -> s
     found = {outcome.claim.name: outcome for outcome in outcomes}
     wrong = [outcome for outcome in outcomes if not outcome.holds]
     unknown = [outcome for outcome in outcomes if outcome.found == "unknown"]
-    order = (*STATUSES, "unknown", "error")
     lines = [
         "# What the papers state, and what is found",
         "",
         f"Written by `ssmtheory repro check --tier {tier}`; do not edit. {len(outcomes)} claims. Recorded: "
-        f"{_counts([o.claim.status for o in outcomes], order)}.",
-        f"Found: {_counts([o.found for o in outcomes], order)}.",
+        f"{_counts([o.claim.status for o in outcomes], _ORDER)}.",
+        f"Found: {_counts([o.found for o in outcomes], _ORDER)}.",
         "",
         f"**{len(wrong)} records no longer hold.**" if wrong else "Every record that was checked holds.",
     ]

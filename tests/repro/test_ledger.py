@@ -141,6 +141,40 @@ def test_a_missing_package_leaves_the_status_unknown(monkeypatch: pytest.MonkeyP
     assert "pip install 'ssmtheory[rigor]'" in outcome.note
 
 
+def test_a_certificate_that_is_refused_is_a_verdict() -> None:
+    arguments = {"name": "top_eigenvalue_law", "upper": "0.6"}
+    outcome = ledger.run(claim(check="common:certificate", arguments=arguments, status="certified"))
+    assert outcome.found == "unproved"
+    assert outcome.problem.startswith("no longer certified: not proved")
+
+
+def test_derivations_and_certificates_give_their_basis() -> None:
+    proof = ledger.run(claim(check="common:derivation", arguments={"name": "derive_contractivity"}, status="proved"))
+    assert (proof.found, proof.problem) == ("proved", "")
+    assert proof.finding is not None
+    assert "Cauchy-Schwarz" in proof.finding.detail
+    certified = ledger.run(claim(check="common:certificate", arguments={"name": "top_eigenvalue", "N": 8}))
+    assert certified.found == "certified"
+    assert certified.finding is not None
+    assert certified.finding.lower == pytest.approx(19.8574103709705768, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [("common:derivation", "check_all"), ("common:derivation", "derive_nothing"), ("common:certificate", "issue")],
+)
+def test_only_named_derivations_and_certificates(check: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no (derivation|certificate) '{name}'"):
+        ledger.run(claim(check=check, arguments={"name": name}))
+
+
+def test_a_limit_is_held_against_every_mode() -> None:
+    arguments = {"init": "s4d-real", "output": 0, "fails": []}
+    assert ledger.run(claim(check="common:kernel_limit", arguments=arguments, status="proved")).problem == ""
+    arguments["fails"] = ["L2"]
+    assert ledger.run(claim(check="common:kernel_limit", arguments=arguments, status="proved")).found == "refuted"
+
+
 def test_what_is_not_run_says_why() -> None:
     outcome = ledger.run(claim(status="not-run", why="needs a GPU", check=None, mutation=None))
     assert (outcome.found, outcome.note, outcome.holds) == ("not-run", "needs a GPU", True)
@@ -276,7 +310,7 @@ def test_the_report_says_what_changed_and_no_time() -> None:
 
 def test_digits_shown_are_those_the_tolerance_stands_for() -> None:
     result = Finding(value=0.636620312345)
-    assert ledger.number(ledger.Outcome(claim(measured=Target(0.63662, 1e-5)), "confirmed", result)) == "0.6366"
+    assert ledger.number(ledger.Outcome(claim(measured=Target(0.63662, 1e-5)), "confirmed", result)) == "0.63662"
     assert ledger.number(ledger.Outcome(claim(), "confirmed", Finding(holds=True))) == "yes"
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ssmtheory import certify
 from ssmtheory.inits import hippo, hippo_rho
-from ssmtheory.lti import conditioning, norms, pseudospectra, reduction
-from ssmtheory.lti.systems import StateSpace
+from ssmtheory.lti import conditioning, discretize, norms, pseudospectra, reduction
+from ssmtheory.lti.systems import DiagonalStateSpace, StateSpace
 from ssmtheory.repro.checks import _systems
 from ssmtheory.repro.finding import Finding
 
@@ -23,12 +23,13 @@ __all__ = [
     "gram_residual",
     "gramian_residual",
     "hankel_pair",
+    "hippo_rho_bilinear",
     "hippo_rho_contraction",
     "hippo_rho_deviation_rows",
     "hippo_rho_l2_residual",
     "hippo_rho_transfer_residual",
+    "hippo_rho_zoh",
     "kreiss",
-    "legs_condition",
     "norm_of_legs",
     "normal_replacement",
     "numerical_abscissa",
@@ -89,8 +90,6 @@ def weak_constant(N: int, n: int) -> float:
     # evaluated through the cascade's own H2 norm instead, mode by mode
     poles = np.concatenate([-0.5 + 1j * y, -0.5 - 1j * y])
     residues = hippo.transfer(N, poles, [n])[:, 0] / (2 * np.concatenate([S, S]))
-    from ssmtheory.lti.systems import DiagonalStateSpace
-
     shifted = residues / (poles + 1)
     cascade = DiagonalStateSpace(np.append(poles, -1), np.ones(N + 1), np.append(shifted, -shifted.sum()))
     A, B = hippo.legs(n + 1)
@@ -112,7 +111,7 @@ def residue_residual(N: int) -> float:
 
 
 def spike_half_width(N: int) -> float:
-    """Half-width at half power of the last spike of the e_0 gap [rad/s]: it stays 1/2 while the spike moves out as N^2."""
+    """Half-width at half power of the last spike of the e_0 gap [rad/s]: 1/2, while the spike moves out as N^2."""
     top = float(hippo.spectrum(N)[0])
 
     def power(w: float) -> float:
@@ -164,7 +163,7 @@ def norm_of_legs(N: int) -> float:
     return float(np.linalg.norm(hippo.legs(N)[0], 2) * math.pi / (2 * N * N))
 
 
-def legs_condition(N: int) -> float:
+def _legs_condition(N: int) -> float:
     """log10 of kappa_2(V) of LegS, unit columns, extended precision from the integer matrix."""
     rows, _ = hippo.legs_integer(N)
     return conditioning.eigenvector_condition(rows, scaling_squared=[2 * n + 1 for n in range(N)]).log10
@@ -172,7 +171,7 @@ def legs_condition(N: int) -> float:
 
 def condition_per_state(N: int) -> float:
     """d ln kappa / dN between N - 8 and N; it tends to ln(3 + 2 sqrt 2)."""
-    return (legs_condition(N) - legs_condition(N - 8)) * math.log(10) / 8
+    return (_legs_condition(N) - _legs_condition(N - 8)) * math.log(10) / 8
 
 
 # ---------------------------------------------------------------------------------------------------- HiPPO-rho
@@ -228,6 +227,35 @@ def condition_times_deviation(sizes: list[int], rhos: list[float]) -> Finding:
 def hippo_rho_contraction(N: int, rho: float) -> float:
     """Numerical abscissa of A_a for a = +1/rho, -1/rho and i/rho: the largest; -1/2 means contraction by e^{-t/2}."""
     return max(pseudospectra.numerical_abscissa(hippo_rho.matrices(N, a)[0]) for a in (1 / rho, -1 / rho, 1j / rho))
+
+
+def _row_gap(N: int, rho: float, omega: np.ndarray) -> np.ndarray:
+    """|G_a - G| at frequencies, C = e_0, a = -1/rho: |a phi / (1 + a phi)| |X_0|."""
+    ratio = hippo.phi(N, 1j * omega) / rho / hippo.one_plus_phi(N, 1j * omega, -1 / rho)
+    return np.abs(ratio * hippo.transfer(N, 1j * omega, [0])[..., 0])
+
+
+def hippo_rho_bilinear(N: int, rho: float, dt: float) -> float:
+    """H-infinity norm of the e_0 gap of HiPPO-rho in S4's bilinear convention, a = -1/rho.
+
+    The discrete gap is the continuous one times |2/(1+z)| = sqrt(1 + (omega dt/2)^2) on the warped frequency.
+    """
+    top = 4 * N * N
+    omega = np.concatenate([np.geomspace(1e-3, 1e3 * top, 20001), hippo.spectrum(N), np.linspace(0, 4 * N, 20001)[1:]])
+    return float((_row_gap(N, rho, omega) * np.hypot(1, omega * dt / 2)).max())
+
+
+def hippo_rho_zoh(N: int, rho: float, dt: float) -> float:
+    """H-infinity norm of the e_0 gap of HiPPO-rho under zero-order hold, a = -1/rho, from the diagonal system."""
+    system = hippo_rho.HiPPORho(rho=rho, sign="negative").build(N).system[0]
+    modes = discretize.discretize(system, dt, "zoh")
+    single = discretize.discretize(DiagonalStateSpace([-1], [1], [1]), dt, "zoh")
+    poles = modes.poles()
+    width = np.maximum(1 - np.abs(poles), 1e-14)
+    near = (np.angle(poles)[:, None] + width[:, None] * np.array([-1, -0.25, 0, 0.25, 1])).ravel()
+    theta = np.concatenate([np.linspace(-np.pi, np.pi, 1001), np.geomspace(1e-4, np.pi, 500), near])
+    z = np.exp(1j * theta)
+    return float(np.abs((modes(z) - single(z))[:, 0, 0]).max())
 
 
 def hippo_rho_l2_residual(N: int, rho: float) -> float:

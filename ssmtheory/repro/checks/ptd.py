@@ -71,7 +71,7 @@ def _deviation(N: int, E: Array) -> float:
     Pole-aware: a grid, refined around the imaginary part of every perturbed eigenvalue, then polished by golden
     section. X - X_E = -R_E E X is small where E is: both are formed from one factorisation per frequency.
     """
-    A, B = hippo.legs(N)
+    A, _ = hippo.legs(N)
     poles = np.linalg.eigvals(A + E)
     spread = np.linspace(-2, 2, 9)
     near = (poles.imag[:, None] + np.abs(poles.real)[:, None] * spread).reshape(-1)
@@ -122,7 +122,7 @@ def _structured(N: int, rng: np.random.Generator, kind: int) -> Array:
     elif kind == 3:  # skew
         E = E - E.T
     elif kind == 4:  # along the resolvent's largest direction at 0
-        A, B = hippo.legs(N)
+        A, _ = hippo.legs(N)
         u, _, vh = np.linalg.svd(np.linalg.inv(-A))
         E = np.multiply.outer(vh[0].conj(), u[:, 0].conj())
     elif kind == 5:
@@ -160,7 +160,7 @@ def dissipative_ratio(N: int, draws: int) -> float:
         Q = rng.standard_normal((N, N))
         E = (Q - Q.T) * rng.uniform() - Q @ Q.T / N * rng.uniform()
         E *= 10 ** rng.uniform(-2, 2) / np.linalg.norm(E, 2)
-        worst = max(worst, _deviation(N, E) / (2 * np.linalg.norm(E, 2)))
+        worst = max(worst, _deviation(N, E) / (2 * float(np.linalg.norm(E, 2))))
     return worst
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from ssmtheory import certify
-from ssmtheory.inits import hippo
+from ssmtheory.inits import hippo, legs
+from ssmtheory.inits import s4d as laws
 from ssmtheory.lti import discretize, kernels, norms
 from ssmtheory.lti.systems import StateSpace
 from ssmtheory.repro.checks import _systems
@@ -60,13 +63,7 @@ def _relative_error(law: np.ndarray, N: int) -> np.ndarray:
 
 def inv_error(N: int, m: int) -> float:
     """Relative error of eq. 8, (N/pi)(N/(2m+1) - 1), against the m-th imaginary part of the S4D-LegS spectrum."""
-    from ssmtheory import inits
-
-    poles = inits.get("s4d-inv").build(N).system.poles()
-    law = np.sort(np.abs(poles.imag))[::-1]
-    # both members of each pair are poles of the system
-    law = law[::2] if law.size == N else law
-    return float(_relative_error(law, N)[m])
+    return float(_relative_error(laws.inverse_law(N), N)[m])
 
 
 def bulk_law_error(N: int) -> float:
@@ -92,27 +89,18 @@ def kernel_error(N: int, dt: float, length: int) -> float:
     return float(np.abs(fast - slow).max() / np.abs(slow).max())
 
 
-def _input(variant: str, N: int) -> np.ndarray:
-    """Input coefficients of the modes of S4D-LegS, as |.| of both members of a pair."""
-    from ssmtheory import inits
-
-    system = inits.get("s4d-legs", variant=variant).build(N).system
-    return system.B[:, 0]
-
-
 def shipped_clip(N: int) -> float:
     """Relative change of the eigenbasis input vector V* B (in norm) by the clamp of its imaginary part to +-2."""
-    full, clipped = 2 * _input("published", N), _input("shipped", N)
+    clipped, full = legs.shipped_modes(N)[2], legs.shipped_modes(N, None)[2]
     return float(np.linalg.norm(clipped - full) / np.linalg.norm(full))
 
 
 def shipped_resonance(N: int) -> float:
-    """Largest gain of the states of S4D-LegS as shipped, over that as published."""
-    from ssmtheory import inits
-
+    """Gain of the states of S4D-LegS at its top eigenvalue, as shipped over as published."""
     y = hippo.spectrum(N)[0]
     gains = []
-    for variant in ("shipped", "published"):
-        system = inits.get("s4d-legs", variant=variant).build(N).system
+    variants: tuple[Literal["shipped", "published"], ...] = ("shipped", "published")
+    for variant in variants:
+        system = laws.S4DLegS(variant=variant).build(N).system
         gains.append(np.linalg.norm(system(1j * y)[:, 0]))
     return float(gains[0] / gains[1])
