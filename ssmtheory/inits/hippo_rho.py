@@ -125,9 +125,11 @@ def poles(N: int, a: complex) -> Array:
             step /= 2
             if step < 1e-7:
                 raise InputError(f"a={a!r}: within rounding of a collision of two poles; see hippo_rho.collisions({N})")
-    for _ in range(3):
+    for _ in range(40):  # two steps, unless two poles are close and convergence is slow
         miss = _residual(size, found, target)
         found = found - miss / hippo.log_derivative(size, found)
+        if np.abs(miss).max() < 1e-9:
+            break
     if factor.imag == 0:
         found = _paired(found)
     separate = found[np.argsort(-found.imag, kind="stable")]

@@ -181,7 +181,7 @@ def deviation(N: int, E: Array, tol: float = 1e-6, output: int | None = None) ->
     chosen = system if output is None else system[output]
     ceiling = deviation_bound(matrix)
     if math.isfinite(ceiling):
-        found = chosen.linf_norm(tol=tol, max_points=max(2000, 2 * 10**8 // (N * N)))
+        found = chosen.linf_norm(tol=tol, max_points=max(4000, 10**9 // (N * N)))
         return HinfNorm(
             found.value, found.lower, max(found.value, min(found.upper, ceiling)), found.omega, method=found.method,
             points=found.points,

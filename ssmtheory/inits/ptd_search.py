@@ -161,7 +161,7 @@ def minimise_under_deviation(
     def pack(G: Array) -> Array:
         return G.real.ravel() if real else np.concatenate([G.real.ravel(), G.imag.ravel()])
 
-    state: dict[str, Any] = {"multiplier": 0.0, "penalty": 10.0}
+    state: dict[str, Any] = {"multiplier": 0.0, "penalty": 10.0, "excess": 0.0}
 
     def measure(E: Array, w: Array, V: Array) -> tuple[float, Array]:
         """ln of the constrained quantity, and its gradient."""
@@ -190,7 +190,7 @@ def minimise_under_deviation(
         level, slope = measure(E, w, V)
         if not math.isfinite(level) or not np.isfinite(G).all():
             return 1e10, np.zeros_like(x)
-        over = level - math.log(target)
+        over = level - state["excess"] - math.log(target)
         push = max(0.0, state["multiplier"] + state["penalty"] * over)
         return log_kappa + (push**2 - state["multiplier"] ** 2) / (2 * state["penalty"]), pack(G + push * slope)
 
@@ -212,7 +212,11 @@ def minimise_under_deviation(
         history.append(float(found.fun))
         E = unpack(x)
         _, _, w, V = condition_gradient(A + E)
-        over = measure(E, w, V)[0] - math.log(target)
+        smooth = measure(E, w, V)[0]
+        if constraint == "deviation":
+            # what the smooth maximum lies above the true one
+            state["excess"] = smooth - math.log(float(_gains(E, w, V, state["omega"], state["X"])[0].max()))
+        over = smooth - state["excess"] - math.log(target)
         state["multiplier"] = max(0.0, state["multiplier"] + state["penalty"] * over)
         state["penalty"] *= 3
     return _pull_back(unpack(x), target, constraint, done, tuple(history))
