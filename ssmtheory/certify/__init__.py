@@ -55,7 +55,36 @@ _MODULES = (
     "supnorm",
 )
 
-__all__ = [*sorted(_HOME), *_MODULES]
+__all__ = [
+    "Certificate",
+    "CertificationError",
+    "abscissa",
+    "as_hinf_norm",
+    "balls",
+    "certificate",
+    "condition",
+    "conditioning",
+    "definition",
+    "frontier",
+    "hippo_rho_condition",
+    "hippo_rho_deviation",
+    "hippo_rho_poles",
+    "kappa_against_rho",
+    "legs_condition",
+    "ptd_condition_lower_bound",
+    "ptd_condition_lower_bound_area",
+    "ptd_deviation",
+    "ptd_guarantee",
+    "response",
+    "s4d_gap",
+    "s4d_spike",
+    "spectrum",
+    "stability",
+    "sup_norm",
+    "supnorm",
+    "top_eigenvalue",
+    "top_eigenvalue_law",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,6 @@ __all__ = [
     "flint",
     "gram_extremes",
     "is_definite",
-    "largest",
     "largest_eigenvalue",
     "midpoint",
     "poly_at_most",
@@ -240,10 +239,20 @@ def is_definite(matrix: Any) -> bool:
     return True
 
 
+def _largest_size(values: Sequence[Any]) -> Any:
+    """An exact ball not below the size of any member, and of the order of the largest."""
+    found = abs(values[0]).upper()
+    for x in values[1:]:
+        size = abs(x).upper()
+        if size > found:
+            found = size
+    return found
+
+
 def _floats(matrix: Any) -> np.ndarray:
     """Midpoints as complex floats after division by the largest entry; only ever a proposal."""
     rows = matrix.tolist()
-    largest = max((abs(x).upper() for row in rows for x in row), key=dyadic)
+    largest = _largest_size([x for row in rows for x in row])
     return np.array([[complex(x / largest) for x in row] for row in rows])
 
 
@@ -273,7 +282,7 @@ def largest_eigenvalue(matrix: Any, slack: int = 60) -> tuple[Any, Any]:
     x = module.acb_mat([[module.acb(complex(v))] for v in vector])
     for _ in range(2):  # power steps on midpoints: two more float precisions' worth of the gap, at no cost
         x = matrix * x
-        scale = max((abs(x[i, 0]).upper() for i in range(n)), key=dyadic)
+        scale = _largest_size([x[i, 0] for i in range(n)])
         x = module.acb_mat([[midpoint(x[i, 0] / scale)] for i in range(n)])
     star = x.conjugate().transpose()
     lower = (star * matrix * x)[0, 0].real / (star * x)[0, 0].real
@@ -345,11 +354,6 @@ def poly_at_most(coefficients: Sequence[Any], radius: Any, bound: Any, depth: in
         quarter = (half / 2).upper()
         todo += [(poly(module.arb_poly([sign * quarter, 1])), quarter, level + 1) for sign in (-1, 1)]
     return True
-
-
-def largest(values: Sequence[Any]) -> Any:
-    """The member of a list of balls with the largest midpoint."""
-    return max(values, key=lambda x: dyadic(x.mid()))
 
 
 def bisect(predicate: Callable[[float], bool], low: float, high: float, steps: int = 200) -> float:

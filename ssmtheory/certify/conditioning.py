@@ -267,7 +267,7 @@ def hippo_rho_condition(N: int, a: Any, *, precision: int = 192) -> Certificate:
         CertificationError: not proved at this precision; where two poles collide no precision is enough.
 
     >>> round(hippo_rho_condition(64, ("0", "1/11")).value, 4)
-    10.5994...
+    10.6023
     """
     N, pair = checked_order(N), checked_a(a)
     with working(precision):

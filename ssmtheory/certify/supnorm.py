@@ -324,7 +324,7 @@ def s4d_gap(N: int, output: int | str = 0, *, tolerance: float = 1e-12, precisio
     slack = _checked_tolerance(tolerance)
     top = N * N / math.pi - math.pi / 6
     grid = np.concatenate([np.geomspace(1e-2, 4 * N * N, 400), top + np.linspace(-2, 2, 81)])
-    omega = maximise(lambda w: _float_gap(N, which, 1.0, w), np.sort(grid[grid > 0]))
+    omega = maximise(lambda w: _float_gap(N, which, 1.0, w), np.sort(grid[grid > 0]), 2)
     with working(precision) as module:
         value = _Gap(N, which, module.arb(1), module.arb(0)).squared(Fraction(omega)).sqrt()
         lower, upper = below(value), above(value * (1 + ball(slack)))
@@ -366,7 +366,7 @@ def s4d_spike(N: int, m: int = 0, *, precision: int = 128) -> Certificate:
 
     Args:
         N: state dimension, from 2.
-        m: 0 for the last spike, up to N - 2.
+        m: 0 for the last spike, up to N//2 - 1: psi falls from (2N-1) pi/2.
         precision: working precision [bit].
 
     Returns:
@@ -378,7 +378,7 @@ def s4d_spike(N: int, m: int = 0, *, precision: int = 128) -> Certificate:
         CertificationError: not proved at this precision.
     """
     N = checked_order(N, 2)
-    m = checked_index(m, N - 1, "m")
+    m = checked_index(m, N // 2, "m")
     with working(precision + GUARD) as module:
         target = (2 * m + 1) * module.arb.pi()
         start = bisect(lambda w: float(axis_phase(N, module.arb(w))[0]) > float(target), 1e-6, float(N * N), 60)
