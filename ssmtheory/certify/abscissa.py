@@ -26,9 +26,8 @@ from ssmtheory.certify.balls import (
     working,
 )
 from ssmtheory.certify.certificate import Certificate, issue
-from ssmtheory.certify.conditioning import ball_matrix, stored_matrix
+from ssmtheory.certify.conditioning import ball_matrix, stored_matrix, stored_subject, subject
 from ssmtheory.certify.definition import check_definition
-from ssmtheory.certify.response import legs_matrix
 from ssmtheory.errors import InputError, nearest
 
 __all__ = ["CHECKS", "ptd_guarantee", "stability"]
@@ -45,20 +44,6 @@ def _eigenvalues(matrix: Any) -> list[Any]:
 
 def _identity(n: int, scale: Any = 1) -> Any:
     return flint().acb_mat([[scale if i == j else 0 for j in range(n)] for i in range(n)])
-
-
-def _subject(parameters: dict) -> Any:
-    """The matrix that a stability claim is about: given, or LegS plus a given E."""
-    if "E" in parameters:
-        E = ball_matrix(parameters["E"])
-        if E.nrows() == E.ncols():
-            check_definition(E.nrows())
-            return legs_matrix(E.nrows())[0] + E
-    else:
-        A = ball_matrix(parameters["A"])
-        if A.nrows() == A.ncols():
-            return A
-    raise InputError("the matrix is not square")
 
 
 def stability(A: Any = None, *, E: Any = None, method: str = "eigenvalues", precision: int = 128) -> Certificate:
@@ -81,27 +66,25 @@ def stability(A: Any = None, *, E: Any = None, method: str = "eigenvalues", prec
     >>> float(stability([[-1.0, 100.0], [0.0, -2.0]]).upper) < -0.99
     True
     """
-    if (A is None) == (E is None):
-        raise InputError("give A, or E (for LegS + E), and not both")
     if method not in _METHODS:
         raise InputError(f"method is {method!r}: one of {', '.join(_METHODS)}.{nearest(method, _METHODS)}")
-    matrix = stored_matrix(A if E is None else E)
-    n = len(matrix)
-    parameters: dict[str, Any] = {"A" if E is None else "E": matrix, "method": method}
+    given = stored_subject(A, E)
+    parameters: dict[str, Any] = {**given, "method": method}
+    n = len(next(iter(given.values())))
     witness: dict[str, Any] = {}
     with working(precision) as module:
-        subject = _subject(parameters)
+        matrix_balls = subject(parameters)
         if method == "eigenvalues":
-            values = _eigenvalues(subject)
+            values = _eigenvalues(matrix_balls)
             top = max((x.real.upper() for x in values), key=lambda x: exact(above(x)))
             floor = max((x.real.lower() for x in values), key=lambda x: exact(below(x)))
             lower, upper = below(floor), above(top)
         elif method == "numerical-range":
-            shift = frobenius_bound(subject)
-            _, high = largest_eigenvalue(_symmetric(subject) + _identity(n, shift))
+            shift = frobenius_bound(matrix_balls)
+            _, high = largest_eigenvalue(_symmetric(matrix_balls) + _identity(n, shift))
             lower, upper = None, above(high - shift)
         else:
-            floats = np.array([[complex(x) for x in row] for row in subject.tolist()])
+            floats = np.array([[complex(x) for x in row] for row in matrix_balls.tolist()])
             lower, upper, P = _propose_lyapunov(floats)
             witness["P"] = stored_matrix(P)
             del module
@@ -153,7 +136,7 @@ def _propose_lyapunov(A: np.ndarray) -> tuple[None, str, np.ndarray]:
 
 
 def _check_stability(parameters: dict, witness: dict, low: Fraction | None, high: Fraction | None) -> bool:
-    A = _subject(parameters)
+    A = subject(parameters)
     n = A.nrows()
     method = parameters["method"]
     if method == "eigenvalues":

@@ -24,6 +24,7 @@ __all__ = ["KINDS", "Certificate", "as_hinf_norm", "issue"]
 #: kind of claim -> module of this package whose `CHECKS` proves it
 KINDS = {
     "condition": "conditioning",
+    "hippo_rho_abscissa": "conditioning",
     "hippo_rho_condition": "conditioning",
     "hippo_rho_deviation": "supnorm",
     "legs_condition": "conditioning",

@@ -28,7 +28,7 @@ from ssmtheory.certify.balls import (
     working,
 )
 from ssmtheory.certify.certificate import Certificate, issue
-from ssmtheory.certify.definition import check_definition, checked_order, integer_matrix
+from ssmtheory.certify.definition import check_definition, checked_order, integer_matrix, legs_matrix
 from ssmtheory.certify.supnorm import checked_a, shown_a, stored_a
 from ssmtheory.errors import InputError
 
@@ -37,11 +37,14 @@ __all__ = [
     "ball_matrix",
     "condition",
     "eigenvectors",
+    "hippo_rho_abscissa",
     "hippo_rho_condition",
     "hippo_rho_poles",
     "kappa_against_rho",
     "legs_condition",
     "stored_matrix",
+    "stored_subject",
+    "subject",
 ]
 
 
@@ -88,6 +91,45 @@ def ball_matrix(stored: Any) -> Any:
     if not rows or len({len(row) for row in rows}) != 1 or not np.isfinite(rows).all():
         raise InputError("a stored matrix has rows of one length and finite entries")
     return flint().acb_mat([[flint().acb(x) for x in row] for row in rows])
+
+
+def stored_subject(A: Any, E: Any) -> dict[str, Any]:
+    """The parameters of a claim about a given matrix A, or about LegS + E for a given E.
+
+    Args:
+        A: square array-like, or None.
+        E: square array-like, or None.
+
+    Returns:
+        {"A": ...} or {"E": ...}, as `stored_matrix`.
+
+    Raises:
+        InputError: both or neither were given, or the matrix is not square and finite.
+    """
+    if (A is None) == (E is None):
+        raise InputError("give A, or E (for LegS + E), and not both")
+    return {"A": stored_matrix(A)} if E is None else {"E": stored_matrix(E)}
+
+
+def subject(parameters: dict) -> Any:
+    """The ball matrix that `stored_subject` describes; LegS comes from the integer definition, its roots are balls.
+
+    Args:
+        parameters: with "A" or "E".
+
+    Returns:
+        acb_mat (N, N).
+
+    Raises:
+        InputError: not square.
+    """
+    matrix = ball_matrix(parameters["E"] if "E" in parameters else parameters["A"])
+    if matrix.nrows() != matrix.ncols():
+        raise InputError(f"the matrix has shape ({matrix.nrows()}, {matrix.ncols()}): give a square one")
+    if "E" not in parameters:
+        return matrix
+    check_definition(matrix.nrows())
+    return legs_matrix(matrix.nrows())[0] + matrix
 
 
 def _condition(gram: Any, inverse: Any | None = None, slack: int = 60) -> Any:
@@ -312,6 +354,53 @@ def _check_hippo_rho_condition(parameters: dict, witness: dict, low: Fraction | 
     return _inside(_condition(_hippo_rho_gram(N, pair)), low, high)
 
 
+def hippo_rho_abscissa(N: int, a: Any, *, precision: int = 192) -> Certificate:
+    """Enclose the spectral abscissa of HiPPO-rho; it lies left of -1/2 for every 0 < |a| < 1.
+
+    Args:
+        N: state dimension.
+        a: as for `hippo_rho_deviation`.
+        precision: working precision [bit].
+
+    Returns:
+        Two-sided certificate [rad/s].
+
+    Raises:
+        InputError: a value out of range.
+        CertificationError: not proved at this precision.
+
+    >>> round(hippo_rho_abscissa(64, ("0", "1/11")).value, 3)
+    -0.697
+    """
+    N, pair = checked_order(N), checked_a(a)
+    with working(precision):
+        lower, upper = _two_sided(_abscissa(_poles(N, pair)))
+    return issue(
+        Certificate(
+            kind="hippo_rho_abscissa",
+            statement=f"spectral abscissa of HiPPO-rho, N = {N}, a = {shown_a(pair)} [rad/s]",
+            parameters={"N": N, "a": stored_a(pair)},
+            lower=lower,
+            upper=upper,
+            precision_bits=precision,
+            method="certified roots of prod(s+k+1) + a prod(s-k)",
+        )
+    )
+
+
+def _abscissa(poles: list[Any]) -> Any:
+    top = poles[0].real
+    for pole in poles[1:]:
+        top = top.max(pole.real)
+    return top
+
+
+def _check_hippo_rho_abscissa(parameters: dict, witness: dict, low: Fraction | None, high: Fraction | None) -> bool:
+    N, pair = checked_order(parameters["N"]), checked_a(parameters["a"])
+    check_definition(N)
+    return _inside(_abscissa(_poles(N, pair)), low, high)
+
+
 # ------------------------------------------------------------------------------------------- any matrix
 
 
@@ -337,11 +426,13 @@ def eigenvectors(matrix: Any) -> tuple[list[Any], Any]:
     return list(values), vectors
 
 
-def condition(A: Any, *, tolerance: float = 1e-12, precision: int | None = None) -> Certificate:
-    """Enclose kappa_2(V) of a matrix of floats, each taken as the exact number it is.
+def condition(A: Any = None, *, E: Any = None, tolerance: float = 1e-12, precision: int | None = None) -> Certificate:
+    """Enclose kappa_2(V) of a matrix of floats, each taken as the exact number it is, or of a PTD.
 
     Args:
         A: array-like (N, N), real or complex, with simple eigenvalues.
+        E: instead of A, a perturbation of LegS in its orthonormal basis: the claim is about A_H + E, whose square roots
+            are balls. Give one of the two.
         tolerance: relative width of the bracket, at least 2^-48.
         precision: working precision [bit]; by default doubled from 128 to 4096 until the tolerance is met.
 
@@ -355,7 +446,8 @@ def condition(A: Any, *, tolerance: float = 1e-12, precision: int | None = None)
     >>> condition([[-1.0, 0.0], [1.0, -2.0]]).value
     2.4142135...
     """
-    stored = stored_matrix(A)
+    given = stored_subject(A, E)
+    n = len(next(iter(given.values())))
     slack = exact(tolerance)
     if not Fraction(1, 2**48) <= slack < 1:
         raise InputError(f"tolerance is {tolerance!r}: give a relative width from 2^-48 to 1")
@@ -363,7 +455,7 @@ def condition(A: Any, *, tolerance: float = 1e-12, precision: int | None = None)
     for bits in choices:
         with working(bits):
             try:
-                lower, upper = _two_sided(_condition(_unit_gram(eigenvectors(ball_matrix(stored))[1])))
+                lower, upper = _two_sided(_condition(_unit_gram(eigenvectors(subject(given))[1])))
             except CertificationError:
                 if bits == choices[-1]:
                     raise
@@ -375,8 +467,9 @@ def condition(A: Any, *, tolerance: float = 1e-12, precision: int | None = None)
     return issue(
         Certificate(
             kind="condition",
-            statement=f"kappa_2(V), unit columns, of a given {len(stored)} by {len(stored)} matrix",
-            parameters={"A": stored},
+            statement="kappa_2(V), unit columns, of "
+            + (f"a given {n} by {n} matrix" if E is None else f"LegS + E for a given E, N = {n}"),
+            parameters=given,
             lower=lower,
             upper=upper,
             precision_bits=bits,
@@ -386,14 +479,12 @@ def condition(A: Any, *, tolerance: float = 1e-12, precision: int | None = None)
 
 
 def _check_condition(parameters: dict, witness: dict, low: Fraction | None, high: Fraction | None) -> bool:
-    matrix = ball_matrix(parameters["A"])
-    if matrix.nrows() != matrix.ncols():
-        return False
-    return _inside(_condition(_unit_gram(eigenvectors(matrix)[1])), low, high)
+    return _inside(_condition(_unit_gram(eigenvectors(subject(parameters))[1])), low, high)
 
 
 CHECKS = {
     "condition": _check_condition,
+    "hippo_rho_abscissa": _check_hippo_rho_abscissa,
     "hippo_rho_condition": _check_hippo_rho_condition,
     "legs_condition": _check_legs_condition,
 }

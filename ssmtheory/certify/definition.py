@@ -18,10 +18,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ssmtheory.certify.balls import CertificationError
+from ssmtheory.certify.balls import CertificationError, flint
 from ssmtheory.errors import InputError
 
-__all__ = ["check_definition", "checked_index", "checked_order", "integer_matrix"]
+__all__ = ["check_definition", "checked_index", "checked_order", "integer_matrix", "legs_matrix"]
 
 #: largest state dimension that the certificates accept; beyond it only time is in the way
 MAX_ORDER = 4096
@@ -87,3 +87,19 @@ def check_definition(N: int) -> None:
         row = [int(x) for x in A[n]]
         if row != [*odd[:n], -(n + 1), *[0] * (N - n - 1)] or int(B[n]) != 1:
             raise CertificationError(f"row {n} of legs_integer({N}) is not that of HiPPO-LegS in the integer scaling")
+
+
+def legs_matrix(N: int) -> tuple[Any, Any]:
+    """HiPPO-LegS in the orthonormal basis x_n = sqrt(2n+1) y_n, as balls, from the integer definition.
+
+    Args:
+        N: state dimension.
+
+    Returns:
+        (A, B): acb_mat (N, N) and (N, 1).
+    """
+    module = flint()
+    rows, column = integer_matrix(N)
+    root = [module.arb(2 * n + 1).sqrt() for n in range(N)]
+    A = module.acb_mat([[rows[n][k] * root[n] / root[k] for k in range(N)] for n in range(N)])
+    return A, module.acb_mat([[column[n] * root[n]] for n in range(N)])

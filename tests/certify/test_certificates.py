@@ -122,6 +122,9 @@ def test_hippo_rho_at_64() -> None:
     condition = certify.hippo_rho_condition(64, I11)
     assert abs(condition.value - 10.60) < 5e-3
     assert certify.kappa_against_rho(condition) == "proved"
+    abscissa = certify.hippo_rho_abscissa(64, I11)
+    assert abs(abscissa.value + 0.697) < 5e-4
+    assert Fraction(abscissa.upper) < Fraction(-1, 2)
     deviation = certify.hippo_rho_deviation(64, I11)
     # the notes' 0.0485 is a grid value; the supremum is 0.04860
     assert 0.0485 < float(deviation.lower) <= float(deviation.upper) < 1 / (2 * (11 - 1))
@@ -291,6 +294,7 @@ def test_large_perturbations_are_outside_the_theorem() -> None:
     E = ginibre(12, 8.0)
     with pytest.raises(certify.CertificationError, match="no theorem"):
         certify.ptd_guarantee(E)
+    assert certify.ptd_deviation(np.zeros((3, 3))).upper == certify.ptd_guarantee(np.zeros((3, 3))).upper == "0"
     # a dissipative E of any norm is inside
     assert float(certify.ptd_guarantee(-100.0 * np.eye(3)).upper) < 1
 
@@ -320,6 +324,8 @@ def test_condition_of_a_matrix_against_floats_and_the_closed_form() -> None:
     V = np.linalg.eig(A)[1]
     V /= np.linalg.norm(V, axis=0)
     assert certify.condition(A).value == pytest.approx(np.linalg.cond(V), rel=1e-11)
+    E = ginibre(10, 0.4, 2)
+    assert certify.condition(E=E).value == pytest.approx(certify.condition(legs(10)[0] + E).value, rel=1e-9)
     # LegS in floats is another matrix than LegS: its kappa agrees to what rounding leaves
     assert certify.condition(legs(8)[0]).value == pytest.approx(certify.legs_condition(8).value, rel=1e-6)
 
@@ -348,8 +354,10 @@ def certificates() -> list[certify.Certificate]:
         certify.hippo_rho_deviation(16, I11),
         certify.hippo_rho_deviation(16, I11, 2),
         certify.hippo_rho_condition(16, I11),
+        certify.hippo_rho_abscissa(16, I11),
         certify.legs_condition(8),
         certify.condition([[-1.0, 2.0], [0.5, -3.0]]),
+        certify.condition(E=E),
         certify.ptd_deviation(E),
         certify.sup_norm([[-1.0, 3.0], [-3.0, -1.0]], [1.0, 0.0], [1.0, 0.0]),
         certify.stability([[-1.0, 4.0], [0.0, -3.0]]),
