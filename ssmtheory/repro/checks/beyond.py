@@ -8,10 +8,11 @@ from fractions import Fraction
 import numpy as np
 
 from ssmtheory import certify
-from ssmtheory.inits import hippo, hippo_rho
+from ssmtheory.inits import hippo, hippo_rho, ptd
 from ssmtheory.lti import conditioning, discretize, norms, pseudospectra, reduction
 from ssmtheory.lti.systems import DiagonalStateSpace, StateSpace
 from ssmtheory.repro.checks import _systems
+from ssmtheory.repro.checks import ptd as ptd_checks
 from ssmtheory.repro.finding import Finding
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "condition_over_rho",
     "condition_per_state",
     "condition_times_deviation",
+    "equal_deviation_ratio",
     "gap_residual",
     "gram_residual",
     "gramian_residual",
@@ -76,9 +78,7 @@ def gramian_residual(N: int) -> float:
 
 def weak_constant_residual(N: int) -> float:
     """N^2 ||y_Diag - y||^2 for u = e^{-t}, C = e_0, against 1/4 - (-1)^N / (2N(N^2 - 1)), from the output's systems."""
-    from ssmtheory.repro.checks import ptd
-
-    return abs(ptd.output_error(N) ** 2 - 0.25 + (-1) ** N / (2 * N * (N * N - 1)))
+    return abs(ptd_checks.output_error(N) ** 2 - 0.25 + (-1) ** N / (2 * N * (N * N - 1)))
 
 
 def weak_constant(N: int, n: int) -> float:
@@ -222,6 +222,24 @@ def condition_times_deviation(sizes: list[int], rhos: list[float]) -> Finding:
             deviation = certify.hippo_rho_deviation(N, ("0", f"1/{rho:g}")).value
             values.append(kappa * deviation)
     return Finding(value=float(np.mean(values)), lower=min(values), upper=max(values))
+
+
+def equal_deviation_ratio(N: int, perturbation: str, **options: float) -> Finding:
+    """kappa of a PTD over kappa of the HiPPO-rho whose bound on the deviation is the PTD's measured deviation.
+
+    HiPPO-rho's own deviation is below its bound, so that the comparison favours PTD. a = i/rho.
+    """
+    E, _ = ptd.PTD(perturbation=perturbation, **options).perturb(N, seed=0)  # type: ignore[arg-type]
+    _, V = np.linalg.eig(hippo.legs(N)[0] + E)
+    kappa = float(np.linalg.cond(V / np.linalg.norm(V, axis=0)))
+    deviation = ptd.deviation(N, E).value
+    low, high = 1 + 1e-6, 1 + 1 / deviation
+    for _ in range(60):
+        rho = (low + high) / 2
+        low, high = (rho, high) if hippo_rho.deviation_bound(rho) > deviation else (low, rho)
+    ours = hippo_rho.condition(N, 1j / high)[0]
+    told = f"PTD: kappa {kappa:.4g}, deviation {deviation:.4g}; HiPPO-rho: kappa {ours:.4g} at rho {high:.4g}"
+    return Finding(value=kappa / ours, detail=told)
 
 
 def hippo_rho_contraction(N: int, rho: float) -> float:
