@@ -46,7 +46,7 @@ _WHERE = {
     "hippo": (
         "derive_characteristic_polynomials", "derive_contractivity", "derive_gramian", "derive_kernel_identity",
         "derive_legs_kernel", "derive_legs_transfer", "derive_phi_modulus", "derive_s4d_quotient",
-        "derive_spectrum_asymptotics", "derive_spectrum_law",
+        "derive_s4d_residues", "derive_spectrum_asymptotics", "derive_spectrum_law",
     ),
     "lower": (),
     "windows": ("derive_fout_delay", "derive_legt_pade"),
@@ -92,6 +92,7 @@ __all__ = [
     "derive_s4_generating_function",
     "derive_s4d_gramian",
     "derive_s4d_quotient",
+    "derive_s4d_residues",
     "derive_spectrum_asymptotics",
     "derive_spectrum_law",
     "derive_truncated_modes",

@@ -18,6 +18,7 @@ _DERIVATIONS: dict[str, Callable[[], Derivation]] = {
     "phi-modulus": hippo.derive_phi_modulus,
     "kernel-identity": hippo.derive_kernel_identity,
     "s4d-quotient": hippo.derive_s4d_quotient,
+    "s4d-residues": hippo.derive_s4d_residues,
     "characteristic-polynomials": hippo.derive_characteristic_polynomials,
     "spectrum-law": hippo.derive_spectrum_law,
     "spectrum-asymptotics": hippo.derive_spectrum_asymptotics,

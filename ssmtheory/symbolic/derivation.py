@@ -165,6 +165,20 @@ class SumLaw(Claim):
         return f"sum({self.term}, {self.index}={self.start}..{self.stop - 1}) = {self.closed}"
 
 
+def _rational_limit(expr: sp.Expr, variable: sp.Symbol, point: sp.Expr) -> sp.Expr | None:
+    """Limit at 0 or infinity by leading coefficients; None where the expression is not rational in the variable."""
+    if point not in (0, sp.oo) or not expr.is_rational_function(variable):
+        return None
+    parts = [sp.Poly(part, variable) for part in sp.fraction(sp.together(expr))]
+    terms = [sorted(part.terms(), reverse=point == sp.oo) for part in parts]
+    (top,), a = terms[0][0]
+    (low,), b = terms[1][0]
+    order = top - low if point == sp.oo else low - top
+    if order > 0:
+        return None
+    return a / b if order == 0 else sp.Integer(0)
+
+
 @dataclass(frozen=True)
 class Tends(Claim):
     """lim expr = value as variable -> point, for an expression that is algebraic or elementary in the variable."""
@@ -176,7 +190,10 @@ class Tends(Claim):
 
     def check(self) -> str:
         """As `Claim.check`."""
-        found = sp.limit(sp.sympify(self.expr), self.variable, self.point)
+        expr = sp.sympify(self.expr)
+        found = _rational_limit(expr, self.variable, self.point)
+        if found is None:
+            found = sp.limit(expr, self.variable, self.point)
         if is_zero(found - sp.sympify(self.value)):
             return ""
         return f"the limit of {self.expr} is {found}, not {self.value}"

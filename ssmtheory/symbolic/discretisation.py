@@ -258,7 +258,7 @@ def derive_s4_generating_function() -> Derivation:
         infinite = 2 / (1 + point) * (k_00 - k_01 * k_10 / (1 + k_11))
         # the rest of the series, z^L C Abar^L (1 - Abar z)^{-1} Bbar, from the state after L steps
         tail_system = [[left[r][i] - point * (Fraction(r == i) + step / 2 * rows[r][i]) for i in span] for r in span]
-        tail = solve(tail_system, [sum(left[r][i] * state[i] for i in span) for r in span])
+        tail = solve(tail_system, [sum((left[r][i] * state[i] for i in span), Fraction(0)) for r in span])
         return total, infinite - power * inner(tail)
 
     return Derivation(

@@ -54,6 +54,7 @@ __all__ = [
     "derive_legs_transfer",
     "derive_phi_modulus",
     "derive_s4d_quotient",
+    "derive_s4d_residues",
     "derive_spectrum_asymptotics",
     "derive_spectrum_law",
 ]
@@ -163,8 +164,8 @@ def derive_legs_kernel(n: int | None = None) -> Derivation:
     Raises:
         InputError: n is not an integer of at least 0.
 
-    >>> derive_legs_kernel(n=1).result["kernel"]
-    sqrt(3)*(2*exp(-t) - 1)*exp(-t)
+    >>> derive_legs_kernel(n=0).result["kernel"], derive_legs_kernel().status
+    (exp(-t), 'proved')
     """
     return _general_kernel() if n is None else _one_kernel(n)
 
@@ -471,6 +472,75 @@ def derive_s4d_quotient() -> Derivation:
     )
 
 
+def derive_s4d_residues() -> Derivation:
+    """Kernel of S4D mode by mode, without an eigensolver: residues at the roots of 1 + phi_N.
+
+    Returns:
+        Derivation with `result` residue (Y, S), weight (S: squared component of B along an eigenvector); proved.
+    """
+    y, f, slope = sp.symbols("y phi phiprime")
+    total, value = sp.symbols("S Y_n")
+    at = -sp.Rational(1, 2) + sp.I * y
+    half = k + sp.Rational(1, 2)
+    small = sp.Symbol("epsilon")
+
+    def partial_fractions(size: int) -> tuple[Any, Any]:
+        # the roots of N = 2 and 3 are explicit: y^2 = 3/4 and y^2 = 23/4, zeros of the parts of prod (h_k + i v)
+        height = {2: sp.sqrt(3) / 2, 3: sp.sqrt(23) / 2}[size]
+        s_value = sum((i + sp.Rational(1, 2)) / (height**2 + (i + sp.Rational(1, 2)) ** 2) for i in range(size))
+        point = sp.Rational(3, 7)
+        roots = [sp.I * height, -sp.I * height]
+        found = sum(Y(0, r - sp.Rational(1, 2)) / (2 * s_value) / (point - r + sp.Rational(1, 2)) for r in roots)
+        if size == 3:  # the real root of odd N
+            s_real = sum(1 / (i + sp.Rational(1, 2)) for i in range(size))
+            found += Y(0, -sp.Rational(1, 2)) / (2 * s_real) / (point + sp.Rational(1, 2))
+        return sp.nsimplify(sp.expand(sp.simplify(found))), Y(0, point) / (1 + phi(size, point))
+
+    return Derivation(
+        title="Residues of S4D",
+        setting=_SETTING
+        + r" Eigenvalues $\lambda_j = -\tfrac12 + iy_j$ of $A_N$, $S(y) = \sum_{k<N}\frac{h_k}{y^2+h_k^2}$, $h_k = k+\tfrac12$.",
+        statement=r"$K_{\mathrm{Diag},n}(t) = "
+        r"\sum_j\frac{\sqrt{2n+1}\,Y_n(\lambda_j)}{2S(y_j)}e^{\lambda_jt}$, and "
+        r"$|v_j^*B|^2 = 2/S(y_j)$ for unit eigenvectors.",
+        result={"residue": value / (2 * total), "weight": 2 / total},
+        steps=steps(
+            (
+                r"Logarithmic derivative: a factor of $\varphi_N$ contributes $\frac{1}{s-k} - \frac{1}{s+k+1}$, "
+                r"which at $s = -\tfrac12+iy$ is "
+                r"$-\frac{2h}{y^2+h^2}$. So $\varphi_N'/\varphi_N = -2S(y)$ there.",
+                (
+                    Identity(sp.diff((s - k) / (s + k + 1), s) * (s + k + 1) / (s - k), 1 / (s - k) - 1 / (s + k + 1)),
+                    Identity(1 / (at - k) - 1 / (at + k + 1), -2 * half / (y**2 + half**2)),
+                ),
+            ),
+            (
+                r"At a root $\varphi_N = -1$, hence $\varphi_N' = 2S > 0$: the root is simple, and the residue of "
+                r"$X_n/(1+\varphi_N)$ is $X_n/\varphi_N'$.",
+                (
+                    Identity((-2 * total * f).subs(f, -1), 2 * total),
+                    Tends(small * value / (1 + (-1 + slope * small)), small, sp.Integer(0), value / slope),
+                    Identity((value / slope).subs(slope, 2 * total), value / (2 * total)),
+                ),
+            ),
+            (
+                r"$H = (1-\varphi_N)/(1+\varphi_N) = \sum_j\tfrac12|v_j^*B|^2/(s-\lambda_j)$ has the residue "
+                r"$2/\varphi_N' = 1/S$.",
+                (
+                    Identity((1 - f).subs(f, -1) / (2 * total), 1 / total),
+                    Identity(2 * (1 / total), 2 / total),
+                ),
+            ),
+        ),
+        confirmations=steps(
+            (
+                r"The sum over the explicit roots of $N = 2$ and $N = 3$ at $s = 3/7$, $n = 0$.",
+                FiniteN("partial fractions of X_0/(1 + phi)", partial_fractions, (2, 3)),
+            ),
+        ),
+    )
+
+
 def derive_characteristic_polynomials() -> Derivation:
     """Characteristic polynomials of LegS, of its normal part, and of every A_N - theta P P^T, with their root loci.
 
@@ -635,12 +705,12 @@ def derive_spectrum_law() -> Derivation:
 
 
 def derive_spectrum_asymptotics() -> Derivation:
-    """y_m = N^2/c - c/6 + c (2 c^2 + 15)/(180 N^2) + O(N^{-4}) with c = (2m+1) pi.
+    """y_m = N^2/c - c/6 + c (2 c^2 + 15)/(180 N^2) - c^3 (11 c^2 + 210)/(7560 N^4) + O(N^{-6}) with c = (2m+1) pi.
 
-    The third coefficient in closed form; for m = 0 it is 0.60631..., seen numerically before.
+    The third and fourth coefficients in closed form; the third is 0.60631... for m = 0, seen numerically before.
 
     Returns:
-        Derivation with `result` expansion (N, m); proved.
+        Derivation with `result` expansion (N, m), third and fourth (m: coefficients of N^{-2} and N^{-4}); proved.
 
     >>> round(derive_spectrum_asymptotics().lower("third", m=0), 6)
     0.606314
@@ -653,21 +723,30 @@ def derive_spectrum_asymptotics() -> Derivation:
         3: N**2 * (2 * N**2 - 1) / 8,
         5: N**2 * (16 * N**4 - 20 * N**2 + 7) / 96,
         7: N**2 * (48 * N**6 - 112 * N**4 + 98 * N**2 - 31) / 384,
+        9: N**2 * (256 * N**8 - 960 * N**6 + 1568 * N**4 - 1240 * N**2 + 381) / 2560,
     }
     third = c * (2 * c**2 + 15) / 180
-    y = 1 / (c * x) - c / 6 + third * x
-    term = {p: sp.together(value.subs(N, 1 / sp.sqrt(x)) / (p * y**p)) for p, value in sums.items()}
-    residual = sp.together(term[1] - term[3] + term[5] - c / 2)
+    fourth = -(c**3) * (11 * c**2 + 210) / 7560
+    scaled = sp.expand(c * x * (1 / (c * x) - c / 6 + third * x + fourth * x**2))  # y = scaled/(c x), scaled = 1 + O(x)
+    # sum_k h_k^p / (p y^p) as a rational function of x, each of order x^{(p-1)/2}
+    term = {
+        p: sp.expand(value.subs(N, 1 / sp.sqrt(x)) * x ** ((p + 1) // 2)) * c**p * x ** (p // 2) / (p * scaled**p)
+        for p, value in sums.items()
+    }
+    part = {p: sp.cancel(value * scaled**p) for p, value in term.items()}  # polynomials in x and c
+    signed = part[1] * scaled**6 - part[3] * scaled**4 + part[5] * scaled**2 - part[7]
+    residual = sp.expand(signed - c / 2 * scaled**7) / scaled**7
     at = (2 * m + 1) * sp.pi
     return Derivation(
         title="Asymptotic spectrum of the normal part of LegS",
         setting=_SETTING + r" $c = (2m+1)\pi$ with $m$ fixed.",
-        statement=r"$y_m = \frac{N^2}{c} - \frac{c}{6} + \frac{c(2c^2+15)}{180 N^2} + O(N^{-4})$.",
-        source="Sharpens Conjecture 5 of arXiv 2206.11893 (wording unconfirmed): the constant pi/6 enters with a "
-        "minus sign.",
+        statement=r"$y_m = \frac{N^2}{c} - \frac{c}{6} + \frac{c(2c^2+15)}{180 N^2} - \frac{c^3(11c^2+210)}{7560 "
+        r"N^4} + O(N^{-6})$.",
+        source="Sharpens Conjecture 5 of arXiv 2206.11893 (wording unconfirmed): pi/6 enters with a minus sign.",
         result={
-            "expansion": N**2 / at - at / 6 + at * (2 * at**2 + 15) / (180 * N**2),
-            "third": at * (2 * at**2 + 15) / 180,
+            "expansion": N**2 / at - at / 6 + third.subs(c, at) / N**2 + fourth.subs(c, at) / N**4,
+            "third": third.subs(c, at),
+            "fourth": fourth.subs(c, at),
         },
         steps=steps(
             (
@@ -675,54 +754,57 @@ def derive_spectrum_asymptotics() -> Derivation:
                 tuple(SumLaw(half**p, k, sp.Integer(0), N, value) for p, value in sums.items()),
             ),
             (
-                r"For $z \ge 0$: $z - z^3/3 + z^5/5 - z^7/7 \le \arctan z \le z - z^3/3 + z^5/5$: the differences "
-                r"vanish at 0 and have "
-                r"derivatives $z^8/(1+z^2)$ and $z^6/(1+z^2)$.",
+                r"For $z \ge 0$, with $T_7 = z - z^3/3 + z^5/5 - z^7/7$: $T_7 \le \arctan z \le T_7 + z^9/9$. The "
+                r"differences vanish at 0 and "
+                r"have the derivatives $z^8/(1+z^2)$ and $z^{10}/(1+z^2)$.",
                 (
                     NonNegative(1 / (1 + z**2), 1 - z**2 + z**4 - z**6, z**8 / (1 + z**2)),
-                    NonNegative(1 - z**2 + z**4, 1 / (1 + z**2), z**6 / (1 + z**2)),
+                    NonNegative(1 - z**2 + z**4 - z**6 + z**8, 1 / (1 + z**2), z**10 / (1 + z**2)),
                     Identity(sp.diff(z - z**3 / 3 + z**5 / 5 - z**7 / 7, z), 1 - z**2 + z**4 - z**6),
+                    Identity(sp.diff(z**9 / 9, z), z**8),
                 ),
             ),
             (
-                r"At the trial value $y$ of the statement, with $x = N^{-2}$, the law $\sum_k \arctan(h_k/y) = c/2$ "
-                r"is met up to $O(x^3)$: "
-                r"the upper bound and its last term both vanish faster than $x^2$.",
+                r"At the trial value $y = \sigma/(cx)$ of the statement, $x = N^{-2}$, the law $\sum_k\arctan(h_k/y) "
+                r"= c/2$ is met up to $O(x^4)$: "
+                r"the sum of $T_7$ minus $c/2$ vanishes faster than $x^3$, and the sum of $z^9/9$ is of order $x^4$.",
                 (
-                    Tends(residual / x**2, x, sp.Integer(0), sp.Integer(0)),
-                    Tends(term[7] / x**2, x, sp.Integer(0), sp.Integer(0)),
-                    Tends(term[7] / x**3, x, sp.Integer(0), c**7 / 56),
+                    Identity(scaled / (c * x), 1 / (c * x) - c / 6 + third * x + fourth * x**2),
+                    *(Identity(term[p], (sums[p] / p).subs(N, 1 / sp.sqrt(x)) * (c * x / scaled) ** p) for p in sums),
+                    Tends(residual / x**3, x, sp.Integer(0), sp.Integer(0)),
+                    Tends(term[9] / x**4, x, sp.Integer(0), c**9 / 90),
                 ),
             ),
             (
-                r"The slope $-\sum h_k/(y^2+h_k^2)$ of the law lies between $-N^2/(2y^2)$ and $-N^2/(2(y^2+N^2))$, "
-                r"which both are "
-                r"$-\tfrac12 c^2 x (1+o(1))$: an error of $O(x^3)$ in the law is an error of $O(x^2)$ in $y$.",
+                r"The slope of the law in $y$ lies between $-N^2/(2y^2)$ and $-N^2/(2(y^2+N^2))$, which both are "
+                r"$-\tfrac12 c^2 x\,(1+o(1))$: an "
+                r"error of $O(x^4)$ in the law is an error of $O(x^3)$ in $y$.",
                 (
-                    Tends(1 / (2 * x * y**2) / x, x, sp.Integer(0), c**2 / 2),
-                    Tends(1 / (2 * x * (y**2 + 1 / x)) / x, x, sp.Integer(0), c**2 / 2),
+                    Tends(c**2 / (2 * scaled**2), x, sp.Integer(0), c**2 / 2),
+                    Tends(c**2 / (2 * (scaled**2 + c**2 * x)), x, sp.Integer(0), c**2 / 2),
+                    Identity(c**2 / (2 * scaled**2), 1 / (2 * x * (scaled / (c * x)) ** 2) / x),
                 ),
             ),
         ),
         confirmations=steps(
             (
-                r"The remainder at $N = 64$ against the root of the law itself, $m = 0$ (tolerance: the next term, "
-                r"$O(N^{-4})$ with a coefficient of about 1).",
-                Numeric("y_0(64)", _top_eigenvalue_64, 1e-6),
+                r"The root of the law itself at $N = 64$, $m = 0$ (tolerance: the next term, $O(N^{-6})$ with a "
+                r"coefficient below 10).",
+                Numeric("y_0(64)", _top_eigenvalue_64, 1.5e-10),
             ),
         ),
     )
 
 
 def _top_eigenvalue_64() -> tuple[complex, complex]:
-    """(root of the arctangent law by mpmath, three terms of the expansion) at N = 64, m = 0."""
+    """(error of four terms of the expansion against the root of the arctangent law, 0) at N = 64, m = 0."""
     import mpmath
 
     with mpmath.workdps(30):
         law = lambda y: sum(mpmath.atan((i + mpmath.mpf(1) / 2) / y) for i in range(64)) - mpmath.pi / 2  # noqa: E731
-        root = mpmath.findroot(law, 1303)
-        trial = 64**2 / mpmath.pi - mpmath.pi / 6 + mpmath.pi * (2 * mpmath.pi**2 + 15) / (180 * 64**2)
-        return complex(root), complex(trial)
+        root, c = mpmath.findroot(law, 1303), mpmath.pi
+        trial = 64**2 / c - c / 6 + c * (2 * c**2 + 15) / (180 * 64**2) - c**3 * (11 * c**2 + 210) / (7560 * 64**4)
+        return complex(root - trial), 0.0
 
 
 def derive_contractivity() -> Derivation:

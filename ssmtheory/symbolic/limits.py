@@ -454,6 +454,14 @@ def _fout(output: int, init: Any) -> Limit:
     return Limit("fout", output, expr, transfer, holds, witness, derivation)
 
 
+def _modes_only(init: Any) -> None:
+    if getattr(init, "basis", "modes") != "modes":
+        raise InputError(
+            f"basis={init.basis!r}: with the eigenvectors of LegS and other poles no limit is derived; "
+            "use basis='modes'"
+        )
+
+
 def _mode(pole: sp.Expr, name: str, output: int, title: str, remark: str, extra: tuple[Step, ...]) -> Limit:
     """A diagonal law whose pole number n does not depend on N: the kernel of mode n is its own limit."""
     expr, transfer = sp.exp(sp.expand(pole) * t), 1 / (s - pole)
@@ -482,6 +490,7 @@ def _mode(pole: sp.Expr, name: str, output: int, title: str, remark: str, extra:
 
 
 def _s4d_lin(output: int, init: Any) -> Limit:
+    _modes_only(init)
     delay = windows.derive_fout_delay()
     return _mode(
         -_HALF + sp.I * sp.pi * output,
@@ -503,8 +512,7 @@ def _s4d_real(output: int, init: Any) -> Limit:
 
 
 def _s4d_inv(output: int, init: Any) -> Limit:
-    if getattr(init, "variant", "published") != "published":
-        raise InputError(f"variant={init.variant!r}: the limit is derived for variant='published'")
+    _modes_only(init)
     index = sp.Integer(output)
     size = sp.Symbol("N", positive=True)
     height = size / sp.pi * (size / (2 * index + 1) - 1)
@@ -593,8 +601,8 @@ def kernel_limit(init: Any, output: int = 0) -> Limit:
 
     Args:
         init: an `Initialization`, or its registry name.
-        output: which output: that of the HiPPO basis (C = e_n), or the mode where the initialisation has no such basis
-            (s4d-lin, s4d-inv, s4d-real).
+        output: which output: that of the HiPPO basis (C = e_n); for the names s4d-lin, s4d-inv and s4d-real the mode
+            (B = 1, basis="modes").
 
     Returns:
         The limit, with what holds, what fails and its witness, and the derivation.

@@ -125,10 +125,10 @@ def derive_ptd_condition_bound() -> Derivation:
     """Every PTD with a small perturbation is ill-conditioned: a lower bound on kappa (Theorem 7 of the notes).
 
     Returns:
-        Derivation with `result` bound (N, eps, eta), radius2 (N, L), length (N, eta); proved modulo named theorems.
+        Derivation with `result` bound (N, epsilon, eta), length (N, eta); proved modulo named theorems.
 
-    >>> round(derive_ptd_condition_bound().lower("bound", N=128, epsilon=0.1, eta=0.011), 0)
-    437.0
+    >>> round(derive_ptd_condition_bound().lower("bound", N=128, epsilon=0.1, eta=0.0075))
+    438
     """
     eps, eta = sp.symbols("epsilon eta", positive=True)
     u, v2, big, size, length = sp.symbols("u V M N L", positive=True)  # v2 = v^2, big = N^2 - m^2 > 0

@@ -244,7 +244,7 @@ def derive_hippo_rho_l2_gap() -> Derivation:
             + (2 * n + 1) * radius ** sp.Rational(3, 2) * hr / ((radius - n**2) * (radius - (n + 1) ** 2))
         )
     )
-    small, low, spare = sp.symbols("a_ h d", positive=True)  # d = c - h
+    low, spare = sp.symbols("h d", positive=True)  # d = c - h
     shift = sp.Symbol("p", integer=True, nonnegative=True)
 
     def directly(case: tuple[int, int]) -> tuple[Any, Any]:
@@ -355,12 +355,13 @@ def derive_hippo_rho_l2_gap() -> Derivation:
                 ),
             ),
             (
-                r"So $H_{\sqrt r} \to 1$, and the leading term for $e_0$ is",
+                r"So $H_{\sqrt r} \to 1$; with $\sqrt r = \kappa N$, $|a|^2 = 1 - \kappa^{-2}$, the leading term for "
+                r"$e_0$ is",
                 Tends(
-                    N * gap.subs({n: 0, hl: 1, hh: 1, hr: 1, a2: small**2 / (1 + small**2)}),
+                    N * gap.subs({n: 0, hl: 1, hh: 1, hr: 1}).subs(a2, 1 - root**-2),
                     N,
                     sp.oo,
-                    (a2 / (2 * sp.sqrt(1 - a2))).subs(a2, small**2 / (1 + small**2)),
+                    (1 - root**-2) * root / 2,
                 ),
             ),
         ),
@@ -625,7 +626,9 @@ def derive_conditioning_maximum() -> Derivation:
     Returns:
         Derivation with `result` bound (rho, gamma); proved modulo named theorems.
     """
-    a, ab, f, g, z, w = sp.symbols("a abar Phi Phibar z wbar")
+    a, ab, f, g, z, zb, w, wb = sp.symbols("a abar Phi Phibar z zbar w wbar")
+    rj, rk = sp.symbols("r_j r_k", positive=True)
+    c = sp.Symbol("c", real=True)  # difference of two imaginary parts
     beta, betab = (f + a) / (1 + ab * f), (g + ab) / (1 + a * g)
     slope = sp.Symbol("Phiprime")
     value = sp.Symbol("F")
@@ -655,8 +658,8 @@ def derive_conditioning_maximum() -> Derivation:
                     "uniqueness of reproducing kernel spaces (Aronszajn)",
                     hypotheses=(
                         Identity(
-                            (1 - beta * betab) / (z + w),
-                            (1 - a * ab) / ((1 + ab * f) * (1 + a * g)) * (1 - f * g) / (z + w),
+                            (1 - beta * betab) / (z + wb),
+                            (1 - a * ab) / ((1 + ab * f) * (1 + a * g)) * (1 - f * g) / (z + wb),
                         ),
                     ),
                 ),
@@ -680,11 +683,27 @@ def derive_conditioning_maximum() -> Derivation:
                 Cited("subharmonicity of log(|f_1| + ... + |f_N|)"),
             ),
             (
-                r"For $|a| \to 1$ the matrix $A_a$ tends to a normal one with distinct eigenvalues, so the unit "
-                r"eigenvectors become orthogonal, "
-                r"$\delta_j \to 1$ and $K \to I$: $\kappa \to 1$. Normal, because $\mathrm{Re}\,\theta = 0$ for $|a| "
-                r"= 1$.",
-                Identity((1 - a) / (1 + a) + (1 - 1 / a) / (1 + 1 / a), sp.Integer(0)),
+                r"For $|a| \to 1$ the $\mu_j$ tend to the $N$ points of the imaginary axis with $\Phi = -a$, which "
+                r"are distinct because $|\Phi| = 1$ there "
+                r"implies $\Phi' \ne 0$ (the phase is strictly monotone). So "
+                r"$\frac{4\,\mathrm{Re}\,\mu_j\mathrm{Re}\,\mu_k}{|\mu_j+\bar\mu_k|^2} = "
+                r"1 - \left|\frac{\mu_j-\mu_k}{\mu_j+\bar\mu_k}\right|^2 \to 0$, $\delta_j \to 1$, and $K \to I$ up "
+                r"to phases: $\kappa \to 1$. The point $a = -1$, where one "
+                r"$\mu_j$ goes to infinity, is no exception: the quotient is invariant under $\mu \mapsto 1/\mu$.",
+                (
+                    Identity(
+                        4 * rj * rk / ((rj + rk) ** 2 + c**2),
+                        1 - ((rj - rk) ** 2 + c**2) / ((rj + rk) ** 2 + c**2),
+                    ),
+                    Identity(
+                        (1 / z + 1 / zb) * (1 / w + 1 / wb) / ((1 / z + 1 / wb) * (1 / zb + 1 / w)),
+                        (z + zb) * (w + wb) / ((z + wb) * (zb + w)),
+                    ),
+                    Identity(
+                        sp.diff(sp.atan(c / zh[1]), c),
+                        zh[1] / (zh[1] ** 2 + c**2),
+                    ),
+                ),
             ),
             (
                 r"Critical points: $\Phi' = 0$ has $2N-2$ roots counted on the sphere, symmetric under $\mu \to "

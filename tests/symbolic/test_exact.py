@@ -20,7 +20,7 @@ s, x = sp.symbols("s x")
         1 / (s + 1) - 1 / (s + 2) - 1 / ((s + 1) * (s + 2)),
         sp.gamma(N + 3) / sp.gamma(N) - N * (N + 1) * (N + 2),
         sp.gamma(N - 2) / sp.gamma(N) - 1 / ((N - 1) * (N - 2)),
-        sp.gamma(s + sp.Rational(5, 2)) - (s + sp.Rational(3, 2)) * (s + sp.Rational(1, 2)) * sp.gamma(s + sp.Rational(1, 2)),
+        sp.gamma(s + sp.Rational(5, 2)) - (s + sp.Rational(3, 2)) * sp.gamma(s + sp.Rational(3, 2)),
         sp.binomial(n + 1, k) - sp.binomial(n, k) - sp.binomial(n, k - 1),
         sp.factorial(n + 1) - (n + 1) * sp.factorial(n),
         (-1) ** (n + 1) + (-1) ** n,
