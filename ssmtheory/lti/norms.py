@@ -8,8 +8,8 @@ sits at N^2/pi, between the points of any log-spaced grid. Two methods are used 
 - "levelset": dense matrices. A gain g is exceeded between those frequencies i w that are eigenvalues of a Hamiltonian
   matrix. All eigenvalues, not just those within some tolerance of the axis, are tried as such frequencies, so that the
   answer does not hang on a tolerance.
-- "slicot": SLICOT's AB13DD through the real embedding [[Re, -Im], [Im, Re]], which leaves the norm unchanged. With D != 0
-  it falls short of the norm now and then (3 of 600 small random systems, by up to 10 %); the other two do not.
+- "slicot": SLICOT's AB13DD through the real embedding [[Re, -Im], [Im, Re]], which leaves the norm unchanged. With
+  D != 0 it falls short of the norm now and then (3 of 600 small random systems, by up to 10 %); the other two do not.
 
 References:
     N. A. Bruinsma, M. Steinbuch, A fast algorithm to compute the H-infinity norm of a transfer function matrix,

@@ -97,7 +97,7 @@ def test_complex_systems_agree_with_slicot(seed: int, n: int, p: int, m: int, dt
 @given(seed=seeds, n=st.integers(1, 6), p=st.integers(1, 3), m=st.integers(1, 3), dt=steps, kind=kinds)
 @settings(max_examples=25, deadline=None)
 def test_with_a_direct_term_slicot_may_say_less(seed: int, n: int, p: int, m: int, dt: float | None, kind: str) -> None:
-    """With D != 0, AB13DD falls short for 3 of 600 small systems, by up to 10 %: what we say is a gain that is reached."""
+    """With D != 0, AB13DD falls short for 3 of 600 small systems, by up to 10 %: what we say is a gain reached."""
     one = system(kind, seed, n, p, m, dt, proper=True)
     found, peer = one.hinf_norm(tol=1e-9), one.hinf_norm(method="slicot", tol=1e-10)
     assert peer.value <= found.upper * (1 + 1e-9)
