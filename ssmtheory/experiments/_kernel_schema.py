@@ -7,7 +7,7 @@ from ssmtheory.results.schema import DatasetSchema, Dimension, Variable
 __all__ = ["MODES", "SCHEMA"]
 
 #: Modes of convergence, from weak to strong.
-MODES = ("weak", "sampled", "L2", "uniform")
+MODES = ("weak", "sampled", "compact", "inputwise", "L2", "uniform")
 
 _INT = ("init", "state_dim", "time")
 _IC = ("init", "convergence")
@@ -75,7 +75,7 @@ SCHEMA = DatasetSchema(
         },
     },
     dimensions={
-        "convergence": Dimension("mode of convergence: weak, sampled, L2, uniform"),
+        "convergence": Dimension("mode of convergence, from weak to strong; initial_value is a check at t = 0"),
         "line": Dimension("line of the derivation"),
         "measure": Dimension("HiPPO measure or S4D variant"),
         "method": Dimension("discretisation: zoh, bilinear_s4"),

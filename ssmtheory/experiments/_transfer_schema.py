@@ -119,6 +119,7 @@ SCHEMA = DatasetSchema(
             "epsilon": _f(("sample",), "1", "2-norm of E"),
             "symmetric": _f(("sample",), "1", "largest eigenvalue of the symmetric part of E"),
             "sup": _f(("sample",), "1", "sup over omega of |X_PTD - X_LegS| (worst unit C)"),
+            "ratio": _f(("sample",), "1", "largest quotient of the deviation and our bound at one frequency"),
             "bound_ours": _f(("sample",), "1", "our bound eps/(1/2 - lambda_max(sym E)), proved"),
             "bound_sharp": _f(("sample",), "1", "our bound with the frequency where the sup is reached"),
             "bound_paper": _f(("sample",), "1", "leading term (2 ln N + 4) eps of arXiv 2310.01698"),
@@ -149,7 +150,6 @@ SCHEMA = DatasetSchema(
             "pseudospectral_abscissa": _f(("matrix", "epsilon"), "1/s", "largest real part of the pseudospectrum"),
             "kreiss_lower": _f(("matrix",), "1", "lower bound of the Kreiss constant"),
             "kreiss_upper": _f(("matrix",), "1", "upper bound of the Kreiss constant"),
-            "kappa": _f(("matrix",), "1", "eigenvector condition number, unit columns"),
             "transient": _f(("matrix", "time"), "1", "norm of exp(t A)"),
         },
         "regression": {
