@@ -625,6 +625,22 @@ def summary(outcome: Outcome) -> list[str]:
     return lines
 
 
+def _write_documents(module: types.ModuleType, config: Any, outcome: Outcome) -> list[Path]:
+    """Write the files that the configuration asks for by name, from the stored dataset; an existing one is replaced."""
+    from ssmtheory.results import fs
+
+    if not hasattr(module, "documents"):
+        return []
+    paths = []
+    for name, text in module.documents(config, outcome.data()).items():
+        path = Path(name)
+        with fs.store_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fs.write_file(path, text.encode("utf-8"))
+        paths.append(path)
+    return paths
+
+
 def verify(
     run_folder: str | os.PathLike[str],
     other: str | os.PathLike[str] | None = None,
@@ -669,12 +685,16 @@ def _main(name: str, argv: Sequence[str], program: str | None) -> int:
         print("\n".join(lines))
         return 0
     outcome = run(module, config, out=options.out, fresh=options.fresh, quiet=options.quiet, argv=[name, *argv])
+    written = _write_documents(module, config, outcome)
     if options.quiet:
         print(outcome.folder)
     elif outcome.ran:
         print("\n".join(summary(outcome)))
     else:
         print(f"nothing to do: {outcome.folder} is complete (--fresh runs it again)")
+    if not options.quiet:
+        for path in written:
+            print(f"  written  {path}")
     return 0
 
 

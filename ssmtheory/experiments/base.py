@@ -13,6 +13,9 @@ A module `ssmtheory/experiments/<name>.py` provides (see `Experiment`)
 | `verdict(tree) -> list[str]` | what was found, in sentences |
 | `run(config) -> DataTree` | `base.run(sys.modules[__name__], config)` |
 
+A module may also provide `documents(config, tree) -> {path: text}`: files that options name (a derivation in LaTeX),
+taken from the dataset; the runner writes them after the run.
+
 An experiment computes: it neither prints nor plots nor writes. Whoever drives it (`ssmtheory.runner`, a sweep, a
 notebook) does.
 
