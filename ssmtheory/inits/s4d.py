@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -64,9 +65,9 @@ class _Diagonal(Initialization):
     def __post_init__(self) -> None:
         hippo.check_choice("discretization", self.discretization, ("bilinear_s4", "zoh"))
 
+    @abc.abstractmethod
     def _half(self, N: int) -> tuple[Array, Array]:
-        """One pole of each pair (N/2,) and its input."""
-        raise NotImplementedError
+        """The stored poles of a layer and their input."""
 
     def layer(
         self, features: int, N: int, seed: int = 0, dt_min: float = 1e-3, dt_max: float = 1e-1
@@ -167,6 +168,7 @@ class _Law(_Diagonal):
         super().__post_init__()
         hippo.check_choice("basis", self.basis, ("hippo", "modes"))
 
+    @abc.abstractmethod
     def heights(self, N: int) -> Array:
         """Imaginary parts of the upper poles.
 
@@ -176,7 +178,6 @@ class _Law(_Diagonal):
         Returns:
             (N/2,) float64, rad/s.
         """
-        raise NotImplementedError
 
     def _half(self, N: int) -> tuple[Array, Array]:
         heights = self.heights(N)
@@ -299,6 +300,9 @@ class S4DReal(_Diagonal):
         system = DiagonalStateSpace(-np.arange(1.0, size + 1), np.ones(size), eye)
         return Realization(system, eye, {"spectral_abscissa": -1.0})
 
+    def _half(self, N: int) -> tuple[Array, Array]:
+        return -np.arange(1.0, N + 1), np.ones(N)
+
     def layer(
         self, features: int, N: int, seed: int = 0, dt_min: float = 1e-3, dt_max: float = 1e-1
     ) -> LayerParameters:
@@ -318,10 +322,11 @@ class S4DReal(_Diagonal):
             InputError: sizes or steps that cannot be.
         """
         size, count = hippo.check_size(N), hippo.check_size(features, 1, "features")
+        poles, B = self._half(size)
         rng_c, rng_dt = generators(seed, "C", "steps")
         return LayerParameters(
-            -np.arange(1.0, size + 1),
-            np.ones(size),
+            poles,
+            B,
             rng_c.standard_normal((count, size)),
             log_steps(rng_dt, count, dt_min, dt_max),
             readout="real",

@@ -65,6 +65,14 @@ def test_golden_suprema(shared_oracles: Path) -> None:
             assert other.upper >= float(value)
 
 
+def test_l2_gap_of_the_systems(shared_oracles: Path) -> None:
+    golden = json.loads((shared_oracles / "linear_golden.json").read_text())
+    for N, value in golden["h2gap_e0"].items():
+        gap = LegS().build(int(N)).system[0] - S4DLegS().build(int(N)).system[0]
+        # a difference of inner products of order one, of vectors known to about N eps
+        assert math.isclose(gap.h2_norm(), float(value), rel_tol=1e-12)
+
+
 def test_at_1024_states() -> None:
     worst, first = gap_norm(1024), gap_norm(1024, output=0)
     assert f"{worst.value:.3f}" == "651.896"
