@@ -155,18 +155,23 @@ def _decimal(value: Fraction, digits: int, up: bool) -> str:
     )
 
 
+def _carried() -> int:
+    # three digits short of the precision: a bound's own ball must not touch the value that it was rounded from
+    return max(4, min(DIGITS, int(flint().ctx.prec * math.log10(2)) - 3))
+
+
 def _finite(x: Any) -> Any:
     if not x.is_finite():
         raise CertificationError("a ball grew without bound: give more precision (bits)")
     return x
 
 
-def below(x: Any, digits: int = DIGITS) -> str:
+def below(x: Any, digits: int | None = None) -> str:
     """A decimal that is certainly not above any member of a ball.
 
     Args:
         x: arb, or an exact rational.
-        digits: significant digits kept.
+        digits: significant digits kept; by default 24, or fewer where the working precision does not carry them.
 
     Returns:
         Text such as "6.36e-1".
@@ -178,15 +183,15 @@ def below(x: Any, digits: int = DIGITS) -> str:
     '6.66e-1'
     """
     value = Fraction(x) if isinstance(x, Fraction | int) else dyadic(_finite(x).lower())
-    return _decimal(value, digits, up=False)
+    return _decimal(value, digits or _carried(), up=False)
 
 
-def above(x: Any, digits: int = DIGITS) -> str:
+def above(x: Any, digits: int | None = None) -> str:
     """A decimal that is certainly not below any member of a ball.
 
     Args:
         x: arb, or an exact rational.
-        digits: significant digits kept.
+        digits: significant digits kept; by default 24, or fewer where the working precision does not carry them.
 
     Returns:
         Text such as "6.37e-1".
@@ -198,7 +203,7 @@ def above(x: Any, digits: int = DIGITS) -> str:
     ('6.67e-1', '-6.66e-1', '1e4')
     """
     value = Fraction(x) if isinstance(x, Fraction | int) else dyadic(_finite(x).upper())
-    return _decimal(value, digits, up=True)
+    return _decimal(value, digits or _carried(), up=True)
 
 
 def ball(value: Fraction | int | str) -> Any:

@@ -463,6 +463,16 @@ def test_as_hinf_norm() -> None:
         certify.as_hinf_norm(certify.legs_condition(4))
 
 
+def test_few_bits_give_fewer_digits_not_a_failure() -> None:
+    for certificate in (
+        certify.s4d_gap(8, 0, tolerance=1e-3, precision=48),
+        certify.hippo_rho_deviation(8, I11, tolerance=1e-3, precision=64),
+        certify.top_eigenvalue(8, precision=40),
+        certify.sup_norm([[-1.0]], [1.0], [1.0], tolerance=1e-3, precision=53),
+    ):
+        assert certificate.verify(192)
+
+
 def test_precision_is_restored_and_used() -> None:
     before = flint.ctx.prec
     sharp = certify.top_eigenvalue(8, precision=400)
