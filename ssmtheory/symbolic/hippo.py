@@ -498,8 +498,8 @@ def derive_s4d_residues() -> Derivation:
 
     return Derivation(
         title="Residues of S4D",
-        setting=_SETTING
-        + r" Eigenvalues $\lambda_j = -\tfrac12 + iy_j$ of $A_N$, $S(y) = \sum_{k<N}\frac{h_k}{y^2+h_k^2}$, $h_k = k+\tfrac12$.",
+        setting=_SETTING + r" Eigenvalues $\lambda_j = -\tfrac12 + iy_j$ of $A_N$, "
+        r"$S(y) = \sum_{k<N}\frac{h_k}{y^2+h_k^2}$, $h_k = k+\tfrac12$.",
         statement=r"$K_{\mathrm{Diag},n}(t) = "
         r"\sum_j\frac{\sqrt{2n+1}\,Y_n(\lambda_j)}{2S(y_j)}e^{\lambda_jt}$, and "
         r"$|v_j^*B|^2 = 2/S(y_j)$ for unit eigenvectors.",

@@ -629,6 +629,7 @@ def derive_conditioning_maximum() -> Derivation:
     a, ab, f, g, z, zb, w, wb = sp.symbols("a abar Phi Phibar z zbar w wbar")
     rj, rk = sp.symbols("r_j r_k", positive=True)
     c = sp.Symbol("c", real=True)  # difference of two imaginary parts
+    log, root = sp.symbols("l r_q", positive=True)  # log(rho), sqrt(q)
     beta, betab = (f + a) / (1 + ab * f), (g + ab) / (1 + a * g)
     slope = sp.Symbol("Phiprime")
     value = sp.Symbol("F")
@@ -723,6 +724,31 @@ def derive_conditioning_maximum() -> Derivation:
                     "Hadamard three-circle theorem",
                     r"M(x) \le \left(1-\tfrac{x}{x_0}\right)M(0) + \tfrac{x}{x_0}M(x_0)",
                     hypotheses=(Identity((1 - x / y) * 0 + x / y * big, x * (big / y)),),
+                ),
+            ),
+            (
+                r"Near $|a|=1$: $\mathrm{Re}\,\mu_j = \sigma_j\log\rho + \dots$ with $\sigma_j = 1/|\Phi'|$, so for "
+                r"$N = 2$ the off-diagonal of $K$ is "
+                r"$\tau\log\rho$ with $\tau = 2\sqrt{\sigma_1\sigma_2}/|y_1-y_2|$, and $\kappa = 1 + \tau\log\rho + "
+                r"\dots$. That $\kappa\le\rho$ is no property of "
+                r"every Blaschke product: for the zeros $1$ and $q$ in place of $\tfrac12,\tfrac32$ and $a$ near 1, "
+                r"$y = \pm\sqrt q$, $\sigma = \frac{1+q}{4}$ "
+                r"and $\tau = \frac{1+q}{4\sqrt q}$, above 1 for $q < 7-4\sqrt3$.",
+                (
+                    Tends(
+                        2 * sp.sqrt(rj * log) * sp.sqrt(rk * log) / sp.sqrt((rj + rk) ** 2 * log**2 + big**2) / log,
+                        log,
+                        sp.Integer(0),
+                        2 * sp.sqrt(rj) * sp.sqrt(rk) / big,
+                    ),
+                    Identity(
+                        (sp.I * root - 1) * (sp.I * root - root**2),
+                        -(sp.I * root + 1) * (sp.I * root + root**2),
+                    ),
+                    Identity(2 / (1 + root**2) + 2 * root**2 / (root**4 + root**2), 4 / (1 + root**2)),
+                    Identity(2 * ((1 + root**2) / 4) / (2 * root), (1 + root**2) / (4 * root)),
+                    Identity(((1 + root**2) / (4 * root)).subs(root, 2 - sp.sqrt(3)), sp.Integer(1)),
+                    Identity((2 - sp.sqrt(3)) ** 2, 7 - 4 * sp.sqrt(3)),
                 ),
             ),
         ),
