@@ -29,7 +29,7 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "pseudospectra", "discrete", "robustness",
         ),
     ),
-    "kernel_limit": ("ssmtheory.plotting.kernel_limit", ("convergence", "bases", "s4d_bases", "sampled")),
+    "kernel_limit": ("ssmtheory.plotting.kernel_limit", ("convergence", "modes", "bases", "s4d_bases", "sampled")),
 }  # fmt: skip
 
 

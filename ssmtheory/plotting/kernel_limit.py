@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +48,7 @@ __all__ = [
     "draw_windowed",
     "figure_bases",
     "figure_convergence",
+    "figure_modes",
     "figure_s4d_bases",
     "figure_sampled",
 ]
@@ -75,6 +76,16 @@ def _times(tree: xr.DataTree, path: str) -> np.ndarray:
     return read_labels(tree, path, "time").astype(float)
 
 
+def _curve(ax: Axes, time: np.ndarray, values: np.ndarray, look: dict[str, Any], label: str, note: str = "") -> None:
+    """A curve; points (and a note) where it swings faster than it was sampled, for a line would invent another oscillation."""
+    turns = np.count_nonzero(np.diff(np.sign(np.diff(values)))) / max(len(values) - 2, 1)
+    if turns > 0.25:
+        ax.plot(time, values, linestyle="none", marker=".", markersize=1.2, color=look["color"], mew=0, rasterized=True)
+        ax.plot([], [], linestyle="none", marker=".", color=look["color"], label=f"{label}{note}")
+    else:
+        ax.plot(time, values, label=label, rasterized=len(time) > 5000, **look)
+
+
 # ---------------------------------------------------------------------------------------------------- convergence
 
 
@@ -84,8 +95,8 @@ def draw_kernels(tree: xr.DataTree, ax: Axes, *, init: str | None = None) -> Non
     path = "kernels/kernel"
     kernel, time = read(tree, path)[_row(tree, path, "init", init)], _times(tree, path)
     for number, (i, n) in reversed(list(enumerate(_sizes(tree)))):
-        look = {**series_style(number), "linestyle": "-", "linewidth": 0.6}
-        ax.plot(time, kernel[i], label=f"$N={n}$", rasterized=len(time) > 5000, **look)
+        look = {**series_style(number), "linestyle": "-", "linewidth": 0.7}
+        _curve(ax, time, kernel[i], look, f"$N={n}$", " (sampled)")
     limit = read(tree, "kernels/limit")[_row(tree, "kernels/limit", "init", init)]
     ax.plot(time, limit, color=INK, linewidth=1.3, linestyle=LINE_STYLES[1], label="limit")
     # the first instant (of height N/2) would flatten all that follows
@@ -95,8 +106,8 @@ def draw_kernels(tree: xr.DataTree, ax: Axes, *, init: str | None = None) -> Non
         ax.set_ylim(float(np.nanmin(later)) - 0.1 * span, float(np.nanmax(later)) + 0.35 * span)
     ax.set_xlabel("time $t$ [s]")
     ax.set_ylabel(rf"$K(t)$, output {int(read(tree, 'kernels/output'))}")
-    heading(ax, init_name(init), "closed form", legend_rows=1)
-    legend_above(ax, 4)
+    heading(ax, init_name(init), "closed form", legend_rows=2)
+    legend_above(ax, 2, reverse=True)
 
 
 def draw_windowed(tree: xr.DataTree, ax: Axes, *, init: str | None = None) -> None:
@@ -114,7 +125,7 @@ def draw_windowed(tree: xr.DataTree, ax: Axes, *, init: str | None = None) -> No
     ax.set_ylim(max(ax.get_ylim()[0], 1e-4 * top), 1.5 * top)
     ax.set_xlabel("time $t$ [s]")
     ax.set_ylabel(r"$|$mean of $K-K_\infty|$")
-    heading(ax, f"Window of {float(read(tree, 'kernels/window')):g} s", "measured", legend_rows=1)
+    heading(ax, f"Window of {float(read(tree, 'kernels/window')):g} s", "measured", legend_rows=2)
     legend_above(ax, 3)
 
 
@@ -142,31 +153,44 @@ def draw_sizes(tree: xr.DataTree, ax: Axes, *, init: str | None = None) -> None:
     legend_above(ax, 3)
 
 
+_MODES = {
+    "sampled": "after sampling",
+    "compact": "on bounded bands",
+    "inputwise": "for each input",
+    "L2": "in $L^2$",
+    "uniform": r"in $H_\infty$",
+    "initial_value": "at $t=0$",
+}
 _WORDS = {1: "holds", 0: "fails", -1: "not known"}
 
 
 def draw_modes(tree: xr.DataTree, ax: Axes) -> None:
     """Which modes of convergence hold for each initialisation, and how that is known."""
     path = "modes/holds"
-    holds = read(tree, path).astype(int)
+    holds = read(tree, path).astype(int).T
     names, modes = read_labels(tree, path, "init"), read_labels(tree, path, "convergence")
     status = read(tree, "modes/status")
+    # which theorems these are stands in the dataset
+    short = np.array(
+        [[str(text).partition(":")[0].replace(" modulo named theorems", "*") for text in r] for r in status]
+    )
+    per_init = all(len(set(row)) == 1 for row in short)
     fill = {1: OKABE_ITO[2], 0: OKABE_ITO[1], -1: FAINT}
-    for i in range(len(names)):
-        for j in range(len(modes)):
+    for i in range(len(modes)):
+        for j in range(len(names)):
             code = int(holds[i, j])
-            ax.fill_between([j - 0.48, j + 0.48], i - 0.46, i + 0.46, color=fill[code], alpha=0.28, linewidth=0)
-            text = f"{_WORDS[code]}\n{status[i, j]}" if status[i, j] else _WORDS[code]
-            ax.text(j, i, text, ha="center", va="center", fontsize=label_size(ax) - 1.5, linespacing=1.05)
-    ax.set_xticks(range(len(modes)), [str(mode).replace("L2", "$L^2$") for mode in modes])
-    ax.set_yticks(range(len(names)), [init_name(str(name)) for name in names])
-    ax.set_xlim(-0.5, len(modes) - 0.5)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.fill_between([j - 0.48, j + 0.48], i - 0.44, i + 0.44, color=fill[code], alpha=0.28, linewidth=0)
+            text = _WORDS[code] if per_init else f"{_WORDS[code]} ({short[j, i]})"
+            ax.text(j, i, text, ha="center", va="center", fontsize=label_size(ax) - 1)
+    ax.set_yticks(range(len(modes)), [_MODES.get(str(mode), str(mode)) for mode in modes])
+    below = [f"\n{row[0].replace(' ', chr(10))}" if per_init else "" for row in short]
+    ax.set_xticks(range(len(names)), [init_name(str(name)) + text for name, text in zip(names, below, strict=True)])
+    ax.set_xlim(-0.5, len(names) - 0.5)
+    ax.set_ylim(len(modes) - 0.5, -0.5)
     ax.tick_params(length=0)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
-    ax.set_xlabel("mode of convergence")
-    heading(ax, "In which sense")
+    heading(ax, "Modes", "* modulo named theorems" if any("*" in text for text in short.flat) else "")
 
 
 # ---------------------------------------------------------------------------------------------------- bases
@@ -178,14 +202,17 @@ def _measures(tree: xr.DataTree, *, s4d: bool) -> list[str]:
 
 
 def draw_basis(tree: xr.DataTree, ax: Axes, measure: str, *, outputs: int = 4) -> None:
-    """First basis functions K_n(t) of one measure or S4D variant."""
+    """First basis functions K_n(t) of one measure or S4D variant; those of LegS (black) on those of S4D-LegS."""
     path = "bases/kernel"
     kernel = read(tree, path)[_row(tree, path, "measure", measure)]
     time, labels = _times(tree, path), read_labels(tree, path, "output")
     shown = kernel[:outputs]
+    if measure == "s4d-legs" and "legs" in read_labels(tree, path, "measure"):
+        for values in read(tree, path)[_row(tree, path, "measure", "legs")][:outputs]:
+            ax.plot(time, values, color=INK, linewidth=0.7, zorder=3)
     for i, values in enumerate(shown):
         look = {**series_style(i), "linewidth": 0.9}
-        ax.plot(time, values, label=f"$n={labels[i]}$", rasterized=len(time) > 5000, **look)
+        _curve(ax, time, values, look, f"$n={labels[i]}$")
     ax.axhline(0, color=FAINT, linewidth=0.5)
     # near t = 0 the kernels of S4D are as high as N: it is what comes after that can be compared
     low, high = np.nanquantile(shown, (0.01, 0.99))
@@ -224,6 +251,12 @@ def figure_convergence(tree: xr.DataTree, venue: str = "screen") -> Figure:
     return page(venue, 4.6, draws, tree)
 
 
+def figure_modes(tree: xr.DataTree, venue: str = "screen") -> Figure:
+    """The modes of convergence of many initialisations."""
+    count = len(read_labels(tree, "modes/holds", "convergence"))
+    return page(venue, 0.9 + 0.22 * count, (draw_modes,), tree)
+
+
 def _row_of_bases(tree: xr.DataTree, venue: str, measures: Sequence[str], height: float) -> Figure:
     if not measures:
         raise InputError("the dataset has no such basis functions.")
@@ -254,6 +287,7 @@ def figure_sampled(tree: xr.DataTree, venue: str = "screen") -> Figure:
 
 FIGURES: dict[str, Callable[[xr.DataTree, str], Figure]] = {
     "convergence": figure_convergence,
+    "modes": figure_modes,
     "bases": figure_bases,
     "s4d_bases": figure_s4d_bases,
     "sampled": figure_sampled,
@@ -262,6 +296,7 @@ FIGURES: dict[str, Callable[[xr.DataTree, str], Figure]] = {
 #: figure -> groups of the dataset that it draws; a run that did not measure one of them has no such figure
 GROUPS: dict[str, tuple[str, ...]] = {
     "convergence": ("kernels", "modes"),
+    "modes": ("modes",),
     "bases": ("bases",),
     "s4d_bases": ("bases",),
     "sampled": ("sampled",),

@@ -108,7 +108,7 @@ _NAMES = {
     "arctan": "Arctan",
     "hippo": "HiPPO",
     "rho": r"$\rho$",
-    "ginibre": "Ginibre",
+    "real": "Real",
 }
 
 
@@ -118,10 +118,10 @@ def init_name(label: str) -> str:
     >>> init_name("s4d-legs"), init_name("ptd-0.1"), init_name("hippo-rho-10")
     ('S4D-LegS', 'PTD 0.1', 'HiPPO-$\\\\rho$ 10')
     """
-    words = [_NAMES.get(word, word) for word in label.split("-")]
-    text = words[0]
-    for word in words[1:]:
-        text += f" {word}" if word[:1].isdigit() else f"-{word}"
+    parts = label.split("-")
+    text = _NAMES.get(parts[0], parts[0])
+    for part in parts[1:]:
+        text += f"-{_NAMES[part]}" if part in _NAMES else f" {part}"
     return text
 
 
@@ -275,10 +275,12 @@ def page(
 
 
 def shared_legend(figure: Figure, *, columns: int = 4) -> None:
-    """One legend below all panels that have none of their own: every label once, with the look it has first."""
+    """One legend below all panels that have none of their own: every label once, as a line where it is one anywhere."""
     found: dict[str, Any] = {}
     for ax in (ax for ax in figure.axes if ax.get_legend() is None):
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
+            points = getattr(found.get(label), "get_linestyle", lambda: "-")() == "None"
+            if label not in found or points:
+                found[label] = handle
     if found:
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, columnspacing=1.2)

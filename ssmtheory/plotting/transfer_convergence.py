@@ -309,9 +309,7 @@ def draw_scaled_error(tree: xr.DataTree, ax: Axes, *, init: str = S4D, output: i
     size_axis(ax, sizes)
     _log_y(ax)
     ax.set_ylabel(r"$N\,\Vert y-y_\mathrm{LegS}\Vert_{L^2}$")
-    off = np.abs(values[-1] / limits - 1)
-    worst = f"limit met to {np.nanmax(off):.0e}" if np.isfinite(off).any() else "measured"
-    heading(ax, f"{init_name(init)}, inputs", worst, legend_rows=-(-len(limits) // 4))
+    heading(ax, f"{init_name(init)}, inputs", "thin: limits, proved", legend_rows=-(-len(limits) // 4))
     legend_above(ax, 4)
 
 
@@ -599,7 +597,7 @@ def draw_tightness_ratio(tree: xr.DataTree, ax: Axes) -> None:
     _log_y(ax)
     ax.set_xlabel(r"$\varepsilon=\Vert E\Vert_2$")
     ax.set_ylabel("actual / bound")
-    heading(ax, "Tightness", f"largest {best[0]}", legend_rows=1)
+    heading(ax, "Tightness", f"ours at most {best[0]}", legend_rows=1)
     legend_above(ax, 2)
 
 
@@ -788,13 +786,13 @@ def draw_discrete_gap(
         ax: the panel.
         method: "zoh", "bilinear" or "bilinear_s4".
         worst: for the worst unit C in place of output 0.
-        state_dim: N; the largest by default.
+        state_dim: N; by default the largest that was measured.
     """
     path = "discrete/worst_sup" if worst else "discrete/sup"
-    sizes = state_dims(tree, path)
-    n = int(sizes.max()) if state_dim is None else state_dim
-    row, column = _place(tree, path, "state_dim", n), _place(tree, path, "method", method)
-    dt, values = read_labels(tree, path, "dt").astype(float), read(tree, path)
+    values, column = read(tree, path), _place(tree, path, "method", method)
+    measured = state_dims(tree, path)[np.isfinite(values[:, :, column]).any(axis=(0, 2))]
+    n = state_dim if state_dim is not None else int(max(measured, default=state_dims(tree, path).max()))
+    row, dt = _place(tree, path, "state_dim", n), read_labels(tree, path, "dt").astype(float)
     names = _inits(tree, path)
     for curve, name in zip(values[:, row, column], names, strict=True):
         if (curve > 0).any():
@@ -902,10 +900,8 @@ def figure_pseudospectra(tree: xr.DataTree, venue: str = "screen") -> Figure:
         figure = new_figure(venue, height=min(4.3 * v.full / 5.5, v.max_height))
         top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.15, 1)).ravel()
         axes = list(top.subplots(1, count, sharey=True, squeeze=False)[0])
-        eps = 1 / read(tree, "pseudospectrum/resolvent_norm")[:count]
-        exponents = np.log10(eps[np.isfinite(eps) & (eps > 0)])
         # one set of levels for all panels, or their colours could not be compared
-        levels = _levels(float(np.quantile(exponents, 0.02)), float(exponents.max()))
+        levels = _levels(1 / read(tree, "pseudospectrum/resolvent_norm")[:count])
         contours = [draw_portrait(tree, ax, i, levels=levels) for i, ax in enumerate(axes)]
         for ax in axes[1:]:
             ax.set_ylabel("")
@@ -917,10 +913,18 @@ def figure_pseudospectra(tree: xr.DataTree, venue: str = "screen") -> Figure:
     return figure
 
 
-def _levels(low: float, high: float) -> list[float]:
+def _levels(epsilon: np.ndarray) -> list[float]:
+    """Exponents of contours over the range of all panels, and finer ones where the mildest has all of its range."""
     from matplotlib.ticker import MaxNLocator
 
-    return [float(level) for level in MaxNLocator(8).tick_values(low, high)]
+    levels: set[float] = set()
+    ranges = []
+    for each in epsilon:
+        exponents = np.log10(each[np.isfinite(each) & (each > 0)])
+        ranges.append((float(np.quantile(exponents, 0.02)), float(exponents.max())))
+    for low, high in (min(ranges), max(ranges)):
+        levels |= {float(v) for v in MaxNLocator(6).tick_values(low, high)}
+    return sorted(levels)
 
 
 def figure_discrete(tree: xr.DataTree, venue: str = "screen") -> Figure:

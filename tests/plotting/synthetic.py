@@ -434,6 +434,9 @@ def kernel_limit(sizes: tuple[int, ...] = (16, 64, 256)) -> xr.DataTree:
     methods = ("zoh", "bilinear_s4")
     sampled = np.broadcast_to(bases[0], (2, 2, *bases[0].shape)) + 0.01 * np.cos(300 * time)
     line = np.array(["one", "two"], dtype=object)
+    modes = np.array([*MODES, *[name for name in ("compact", "inputwise", "initial_value") if name not in MODES]])
+    unknown = np.zeros((3, 7), dtype=int)
+    unknown[2, 6] = 1
     groups: Groups = {
         "kernels": {
             "kernel": (("init", "state_dim", "time"), limit + swing),
@@ -447,9 +450,9 @@ def kernel_limit(sizes: tuple[int, ...] = (16, 64, 256)) -> xr.DataTree:
             "output": ((), 0),
         },
         "modes": {
-            "holds": (("init", "convergence"), [[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, -1]]),
-            "witness": (("init", "convergence"), np.full((3, 4), "made up", dtype=object)),
-            "status": (("init", "convergence"), np.full((3, 4), "proved", dtype=object)),
+            "holds": (("init", "convergence"), np.array([1, 1, 1, 1, 0, 0, 0]) * [[1], [1], [0]] - unknown),
+            "witness": (("init", "convergence"), np.full((3, 7), "made up", dtype=object)),
+            "status": (("init", "convergence"), np.full((3, 7), "proved modulo named theorems: one", dtype=object)),
             "expression": (("init",), np.full(3, "exp(-t)", dtype=object)),
             "latex": (("init",), np.full(3, "e^{-t}", dtype=object)),
         },
@@ -468,7 +471,7 @@ def kernel_limit(sizes: tuple[int, ...] = (16, 64, 256)) -> xr.DataTree:
         },
     }
     shared = {
-        "init": np.array(inits), "state_dim": np.array(sizes), "time": time, "convergence": np.array(MODES),
+        "init": np.array(inits), "state_dim": np.array(sizes), "time": time, "convergence": modes,
         "measure": np.array(measures), "output": outputs, "method": np.array(methods),
     }  # fmt: skip
     return _grouped(SCHEMA, groups, shared, {"sampled": {"state_dim": np.array([256, 1024])}})

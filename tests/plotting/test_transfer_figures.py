@@ -246,7 +246,7 @@ def test_ratios_are_of_the_dataset() -> None:
     ax = panel(tc.draw_tightness_ratio, TREE)
     sup, bound = values("tightness/sup"), values("tightness/bound_ours")
     known = np.isfinite(bound)
-    assert ax.get_title(loc="right") == f"largest {np.max(sup[known] / bound[known]):.2f}"
+    assert ax.get_title(loc="right") == f"ours at most {np.max(sup[known] / bound[known]):.2f}"
 
 
 # ---------------------------------------------------------------------------------------------------- spikes, spectrum
@@ -313,7 +313,7 @@ def test_the_trained_band_is_shaded() -> None:
 def test_kernels_stand_beside_their_limit() -> None:
     ax = panel(kl.draw_kernels, LIMITS)
     np.testing.assert_array_equal(line(ax, "limit").get_ydata(), values("kernels/limit", LIMITS)[0])
-    np.testing.assert_array_equal(line(ax, "$N=256$").get_ydata(), values("kernels/kernel", LIMITS)[0, 2])
+    np.testing.assert_array_equal(line(ax, "$N=64$").get_ydata(), values("kernels/kernel", LIMITS)[0, 1])
     with pytest.raises(InputError, match="no init 'legs'"):
         panel(kl.draw_kernels, LIMITS, init="legs")
 
@@ -327,9 +327,24 @@ def test_sizes_of_the_difference() -> None:
 
 
 def test_the_table_says_what_holds_and_how_it_is_known() -> None:
-    words = [text.get_text() for text in panel(kl.draw_modes, LIMITS).texts]
-    assert words[:4] == ["holds\nproved", "holds\nproved", "fails\nproved", "fails\nproved"]
-    assert words[-1] == "not known\nproved"
+    ax = panel(kl.draw_modes, LIMITS)
+    # a row per mode, a column per initialisation
+    assert [text.get_text() for text in ax.texts[:3]] == ["holds", "holds", "fails"]
+    assert ax.texts[-1].get_text() == "not known"
+    assert ax.get_title(loc="right") == "* modulo named theorems"
+    assert ax.get_xticklabels()[0].get_text() == "S4D-LegS\nproved*"
+    mixed = values("modes/status", LIMITS).copy()
+    mixed[1, 0] = "numeric"
+    words = [text.get_text() for text in panel(kl.draw_modes, changed("modes/status", mixed, LIMITS)).texts]
+    assert words[:2] == ["holds (proved*)", "holds (numeric)"]
+
+
+def test_a_kernel_that_was_undersampled_is_drawn_as_points() -> None:
+    time = values("kernels/kernel", LIMITS).shape[-1]
+    alternating = changed("kernels/kernel", np.where(np.arange(time) % 2, 1.0, -1.0), LIMITS)
+    ax = panel(kl.draw_kernels, alternating)
+    assert line(ax, "$N=256$ (sampled)").get_linestyle() == "None"
+    assert line(panel(kl.draw_kernels, LIMITS), "$N=16$").get_linestyle() == "-"
 
 
 def test_bases_and_samples() -> None:
