@@ -55,6 +55,18 @@ def _check_perturbation(N: int, E: Any) -> Array:
     return matrix
 
 
+def _norm(matrix: Array) -> float:
+    """2-norm from the Gram matrix: as exact as from the SVD for the largest singular value, at a fraction of its cost.
+
+    The scale is taken out first, so that tiny and huge matrices neither underflow nor overflow.
+    """
+    scale = float(np.abs(matrix).max(initial=0.0))
+    if scale == 0:
+        return 0.0
+    small = matrix / scale
+    return scale * math.sqrt(np.linalg.eigvalsh(small.conj().T @ small)[-1])
+
+
 def symmetric_abscissa(E: Array) -> float:
     """Largest eigenvalue of the symmetric part (E + E*)/2.
 
@@ -84,7 +96,7 @@ def deviation_bound(E: Array, omega: float | Array = 0.0) -> Any:
     0.166666666667
     """
     matrix = _check_perturbation(np.shape(E)[0] if np.ndim(E) else 0, E)
-    epsilon, top = float(np.linalg.norm(matrix, 2)), symmetric_abscissa(matrix)
+    epsilon, top = _norm(matrix), symmetric_abscissa(matrix)
     size = matrix.shape[0]
     envelope = size / np.hypot(np.asarray(omega, dtype=np.float64), size)
     value = (epsilon / (0.5 - top) if top < 0.5 else math.inf) * envelope
@@ -126,7 +138,7 @@ def deviation_system(N: int, E: Array) -> TransferFunction:
     size = matrix.shape[0]
     T, Q = schur(hippo.legs(size)[0] + matrix, output="complex")
     inner = Q.conj().T @ matrix
-    epsilon, top = float(np.linalg.norm(matrix, 2)), symmetric_abscissa(matrix)
+    epsilon, top = _norm(matrix), symmetric_abscissa(matrix)
 
     def evaluate(s: Array, outputs: Array) -> Array:
         forced = inner @ hippo.transfer(size, s).T
@@ -326,7 +338,7 @@ class PTD(Initialization):
             InputError: a warm start of a random perturbation, or sizes that cannot be.
         """
         size = hippo.check_size(N)
-        scale = self.epsilon * (float(np.linalg.norm(hippo.legs(size)[0], 2)) if self.relative else 1.0)
+        scale = self.epsilon * (_norm(hippo.legs(size)[0]) if self.relative else 1.0)
         if self.perturbation in ("ginibre", "real", "dissipative"):
             if start is not None:
                 raise InputError(f"start with perturbation={self.perturbation!r}: only an optimisation has a start")
@@ -384,8 +396,9 @@ class PTD(Initialization):
         Returns:
             The realisation: diagonal, B = V^{-1} B_H, C = V with unit columns. Diagnostics: epsilon, relative_epsilon
             (in units of ||A_H||_2), kappa, spectral_abscissa, numerical_abscissa (of A_H + E), symmetric_abscissa
-            (lambda_max of sym E), backward_error (of the eigendecomposition, relative), deviation_bound (inf outside
-            every theorem), paper_bound, stable, reflected (how many real parts "shipped" turned round).
+            (lambda_max of sym E), backward_error (of the eigendecomposition, relative, in the Frobenius norm),
+            deviation_bound (inf outside every theorem), paper_bound, stable, reflected (how many real parts "shipped"
+            turned round).
 
         Raises:
             InputError: a perturbation that is not a finite square matrix.
@@ -401,25 +414,24 @@ class PTD(Initialization):
         poles, V = poles[order], V[:, order] / np.linalg.norm(V[:, order], axis=0)
         values = np.linalg.svd(V, compute_uv=False)
         kappa = float(values[0] / values[-1]) if values[-1] > 0 else math.inf
-        epsilon = float(np.linalg.norm(matrix, 2))
+        epsilon, top = _norm(matrix), symmetric_abscissa(matrix)
         if kappa > _WORST_CONDITION:
             raise IllPosedDiagonalization(
                 f"A_H + E has eigenvectors of condition number {kappa:.2g} at N={size}, ||E||={epsilon:.2g}: "
                 "take a larger perturbation, or HiPPORho, which is closer to LegS at a condition number of about rho",
                 kappa,
             )
-        norm = float(np.linalg.norm(A, 2))
+        whole_norm = float(np.linalg.norm(whole))
+        residual = float(np.linalg.norm(whole - np.linalg.solve(V.T, (V * poles).T).T))
         told: dict[str, Any] = {
             "epsilon": epsilon,
-            "relative_epsilon": epsilon / norm,
+            "relative_epsilon": epsilon / _norm(A),
             "kappa": kappa,
             "spectral_abscissa": float(poles.real.max()),
             "numerical_abscissa": symmetric_abscissa(whole),
-            "symmetric_abscissa": symmetric_abscissa(matrix),
-            "backward_error": float(
-                np.linalg.norm(whole - np.linalg.solve(V.T, (V * poles).T).T, 2) / np.linalg.norm(whole, 2)
-            ),
-            "deviation_bound": deviation_bound(matrix),
+            "symmetric_abscissa": top,
+            "backward_error": residual / whole_norm,
+            "deviation_bound": epsilon / (0.5 - top) if top < 0.5 else math.inf,
             "paper_bound": paper_bound(size, epsilon),
             "stable": bool(poles.real.max() < 0),
             "reflected": 0,
