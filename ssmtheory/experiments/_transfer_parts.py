@@ -515,8 +515,19 @@ def pseudospectrum(
         "pseudospectral_abscissa": np.array([_abscissa(A, eigenvalues, level) for level in levels]),
         "kreiss_lower": kreiss.lower,
         "kreiss_upper": kreiss.upper,
+        **_condition(label, N, seed),
         "transient": pseudospectra.transient_growth(A, times),
     }
+
+
+def _condition(label: str, N: int, seed: int) -> Part:
+    """Eigenvector condition number of a state matrix; that of LegS is beyond double precision from N = 20 on."""
+    if label == "legs":
+        from ssmtheory import certify
+
+        return {"kappa": certify.legs_condition(N).value, "kappa_evidence": CERTIFIED}
+    facts = _facts(member(label, N, seed))
+    return {name: facts[name] for name in ("kappa", "kappa_evidence")}
 
 
 def _abscissa(A: Array, eigenvalues: Array, level: float) -> float:

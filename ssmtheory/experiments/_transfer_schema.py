@@ -150,6 +150,8 @@ SCHEMA = DatasetSchema(
             "pseudospectral_abscissa": _f(("matrix", "epsilon"), "1/s", "largest real part of the pseudospectrum"),
             "kreiss_lower": _f(("matrix",), "1", "lower bound of the Kreiss constant"),
             "kreiss_upper": _f(("matrix",), "1", "upper bound of the Kreiss constant"),
+            "kappa": _f(("matrix",), "1", "eigenvector condition number, unit columns"),
+            "kappa_evidence": _e(("matrix",), "how the condition number is known"),
             "transient": _f(("matrix", "time"), "1", "norm of exp(t A)"),
         },
         "regression": {
