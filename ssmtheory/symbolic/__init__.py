@@ -26,7 +26,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ssmtheory.errors import require
 
 _WHERE = {
     "discretisation": ("derive_bilinear_kernel", "derive_s4_generating_function", "derive_zoh_kernel"),
@@ -116,7 +115,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _OWNER or name in _WHERE or name == "ingredients":
-        require("sympy", "symbolic", f"ssmtheory.symbolic.{name}")
         module = importlib.import_module(f"{__name__}.{_OWNER.get(name, name)}")
         return getattr(module, name) if name in _OWNER else module
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
