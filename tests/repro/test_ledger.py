@@ -239,9 +239,11 @@ def test_a_claim_that_rests_on_a_preset(tmp_path: Path, monkeypatch: pytest.Monk
     preset = claim(check=None, preset="token_dynamics.smoke", statistic=selection, expected=Target(5.0, 1e-9))
     outcome = ledger.run(preset, out=tmp_path)
     assert outcome.found == "confirmed"
-    ((module, config, rest),) = asked
+    second = {"variable": "gap/norm", "reduce": "mean"}
+    assert ledger.run(dataclasses.replace(preset, statistic=second), out=tmp_path).finding == Finding(value=2.5)
+    ((module, config, rest),) = asked  # one run for both
     assert module.__name__ == "ssmtheory.experiments.token_dynamics"
-    assert (config.tokens, rest["out"]) == (96, tmp_path)
+    assert (config.tokens, rest["out"], rest["fresh"]) == (96, tmp_path, True)
 
 
 # ---------------------------------------------------------------------------------------------------- mutations

@@ -40,3 +40,13 @@ def test_the_mutation_turns_it_red(claim: Claim, tmp_path: Path) -> None:
         outcome = ledger.run(claim, out=tmp_path)
     assert outcome.found not in ("unknown", "error"), outcome.problem or outcome.note
     assert outcome.problem
+
+
+@pytest.mark.slow
+def test_the_committed_report_is_current(tmp_path: Path) -> None:
+    """What `ssmtheory repro check` writes, byte for byte."""
+    papers = claims.load()
+    text = ledger.report(papers, list(ledger.check(papers, out=tmp_path)), "smoke")
+    path = ledger.report_path()
+    assert path is not None
+    assert path.read_text(encoding="utf-8") == text
