@@ -35,7 +35,9 @@ Part = dict[str, Any]
 _TOLERANCE, _RHO_TOLERANCE = 1e-12, 1e-7
 #: Relative width asked of floating-point brackets.
 _BRACKET = 1e-5
-#: The same for a PTD, whose evaluations cost N^2.
+#: Largest N whose HiPPO-rho under zero-order hold is bracketed: its gap falls as 1/N, the effort grows.
+_BRACKETED_UP_TO = 256
+#: Relative width for a PTD, whose evaluations cost N^2.
 _PTD_BRACKET = 1e-2
 
 
@@ -223,7 +225,7 @@ def weak(one: Member, outputs: Sequence[int], dense_up_to: int) -> Part:
     """L2 norm of the difference of the outputs for given inputs, initial state zero."""
     w0 = float(spikes(one.N, 1)[0])
     extra = np.append(_CENTRES, w0)
-    own, widths = one.resonances(), None
+    own, widths = one.resonances, None
     if one.factor == 1:
         widths = np.full(own.size, 0.5)
     else:
@@ -280,35 +282,39 @@ def discrete(one: Member, steps: Sequence[float], dense_up_to: int) -> Part:
     """Gap of the discretised systems on the unit circle: (method, step)."""
     keys = ("sup", "omega", "upper", "worst_sup", "worst_omega")
     part: Part = {key: np.full((len(METHODS), len(steps)), np.nan) for key in keys}
+    # Tustin's rule keeps every value and moves the frequencies: one search serves all steps
+    kept = [peak(gain, _far_grid(one)) for gain in (one.single(0), one.worst)]
     for j, dt in enumerate(steps):
         for i, method in enumerate(METHODS):
+            upper = math.nan
             if method == "zoh":
                 single, upper = _zoh_single(one, dt)
                 worst = _zoh_worst(one, dt) if dense_up_to >= one.N else Peak(math.nan, math.nan)
+            elif method == "bilinear":
+                single, worst = (Peak(found.value, _bent(found.omega, dt)) for found in kept)
             else:
-                single, upper = _warped(one, one.single(0), dt, method), math.nan
-                worst = _warped(one, one.worst, dt, method)
+                single, worst = (_s4_bilinear(one, gain, dt) for gain in (one.single(0), one.worst))
             values = (single.value, single.omega, upper, worst.value, worst.omega)
             for key, value in zip(keys, values, strict=True):
                 part[key][i, j] = value
     return part
 
 
-def _warped(one: Member, gain: Callable[[Array], Array], dt: float, method: str) -> Peak:
-    """Bilinear rules see the continuous response on the axis omega = (2/dt) tan(theta/2).
-
-    Tustin's rule keeps its values; S4's convention multiplies them by |1 - i omega dt/2|.
-    """
-    s4 = method == "bilinear_s4"
-
-    def seen(w: Array) -> Array:
-        return gain(w) * (np.hypot(1, w * dt / 2) if s4 else 1.0)
-
-    grid = one.grid()
+def _far_grid(one: Member) -> Array:
+    """The grid of the gap, continued far beyond the last resonance."""
     far = np.geomspace(one.top, 1e4 * one.top, 9)
-    grid = np.unique(np.concatenate([grid, far, [] if one.is_real else -far]))
-    found = peak(seen, grid)
-    return Peak(found.value, abs(2 / dt * math.atan(found.omega * dt / 2)))
+    return np.unique(np.concatenate([one.grid(), far, [] if one.is_real else -far]))
+
+
+def _bent(omega: float, dt: float) -> float:
+    """Where a frequency of the continuous axis appears under a bilinear rule: (2/dt) arctan(omega dt/2)."""
+    return abs(2 / dt * math.atan(omega * dt / 2))
+
+
+def _s4_bilinear(one: Member, gain: Callable[[Array], Array], dt: float) -> Peak:
+    """S4's convention sees the continuous response at (2/dt) tan(theta/2), multiplied by |1 - i omega dt/2|."""
+    found = peak(lambda w: gain(w) * np.hypot(1, w * dt / 2), _far_grid(one))
+    return Peak(found.value, _bent(found.omega, dt))
 
 
 def _zoh_single(one: Member, dt: float) -> tuple[Peak, float]:
@@ -317,7 +323,7 @@ def _zoh_single(one: Member, dt: float) -> tuple[Peak, float]:
     assert isinstance(system, DiagonalStateSpace)
     # the modes themselves are discretised; the closed form stays behind
     held = system.with_(closed_form=None).discretize(dt, "zoh") - legs.discretize(dt, "zoh")
-    if one.factor is not None:
+    if one.factor == 1 or (one.factor is not None and one.N <= _BRACKETED_UP_TO):
         bracket = held.hinf_norm(tol=_BRACKET)
         return Peak(bracket.value, abs(bracket.omega)), bracket.upper
     found = peak(lambda w: np.abs(held.frequency_response(w)[:, 0, 0]), _circle(one, dt))
@@ -328,7 +334,7 @@ def _circle(one: Member, dt: float) -> Array:
     """Frequencies up to the Nyquist frequency that meet every aliased resonance."""
     limit = math.pi / dt
     folded = np.angle(np.exp(1j * one.poles.imag * dt)) / dt
-    grid = np.concatenate([log_grid(1e-3, limit, 60, True), np.linspace(-limit, limit, 257), folded])
+    grid = np.concatenate([log_grid(1e-3, limit, 120, True), np.linspace(-limit, limit, 1025), folded])
     if one.is_real:
         grid = grid[grid >= 0]
     return np.unique(grid)

@@ -286,6 +286,7 @@ class Member:
         rows = np.array([output])
         return lambda omega: np.abs(self.difference(omega, rows)[:, 0])
 
+    @cached_property
     def resonances(self) -> Array:
         """Frequencies where the gap may peak: spikes of phi's phase, or pole frequencies."""
         if self.factor is not None:
@@ -295,7 +296,7 @@ class Member:
     def grid(self, per_decade: int = 60) -> Array:
         """Frequencies that meet every resonance of the gap, rising."""
         base = log_grid(1e-2, self.top, per_decade, not self.is_real)
-        found = self.resonances()
+        found = self.resonances
         found = found if not self.is_real else found[found > 0]
         near = [found]
         if self.factor is not None:
@@ -305,7 +306,7 @@ class Member:
 
     def nodes(self) -> tuple[Array, Array]:
         """Quadrature over the frequency axis for squares of the gap."""
-        centres = self.resonances()
+        centres = self.resonances
         if self.factor == 1:
             widths = np.full(centres.size, 0.5)
         else:

@@ -73,6 +73,9 @@ def plan(config: Config) -> base.Plan:
     """
     from ssmtheory.symbolic import kernel_limit
 
+    if not 0 <= config.output <= 10:
+        # beyond, sums of exponentials with binomial weights lose their digits
+        raise ConfigError(f"--output {config.output}: must be from 0 to 10")
     for name in ("init", "state_dims", "sampled_dims"):
         values = getattr(config, name)
         if not values or len(set(values)) != len(values):
@@ -86,9 +89,6 @@ def plan(config: Config) -> base.Plan:
     for name in ("time", "window", "dt"):
         if not 0 < getattr(config, name) < math.inf:
             raise ConfigError(f"--{name} {getattr(config, name)}: must be above 0")
-    if not 0 <= config.output <= 20:
-        # beyond, sums of exponentials with binomial weights lose their digits
-        raise ConfigError(f"--output {config.output}: must be from 0 to 20")
     if config.points < 2 or not 1 <= config.bases_outputs <= 16 or config.bases_dim < 40 or config.bases_dim % 2:
         raise ConfigError(
             f"--points {config.points} --bases-outputs {config.bases_outputs} --bases-dim {config.bases_dim}: must be "
