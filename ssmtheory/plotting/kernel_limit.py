@@ -77,7 +77,7 @@ def _times(tree: xr.DataTree, path: str) -> np.ndarray:
 
 
 def _curve(ax: Axes, time: np.ndarray, values: np.ndarray, look: dict[str, Any], label: str, note: str = "") -> None:
-    """A curve; points (and a note) where it swings faster than it was sampled, for a line would invent another oscillation."""
+    """A curve; points (and a note) where it swings faster than it was sampled: a line would invent an oscillation."""
     turns = np.count_nonzero(np.diff(np.sign(np.diff(values)))) / max(len(values) - 2, 1)
     if turns > 0.25:
         ax.plot(time, values, linestyle="none", marker=".", markersize=1.2, color=look["color"], mew=0, rasterized=True)

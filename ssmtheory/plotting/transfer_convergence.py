@@ -100,8 +100,8 @@ _FAMILIES: dict[str, tuple[str, str, str]] = {
     "ginibre": ("PTD, Ginibre", "o", OKABE_ITO[0]),
     "real": ("PTD, real", "s", OKABE_ITO[5]),
     "dissipative": ("PTD, dissipative", "^", OKABE_ITO[2]),
-    "optimised": ("PTD, optimised", "D", OKABE_ITO[3]),
-    "published": ("PTD, published", "v", OKABE_ITO[4]),
+    "optimised": ("PTD, optimised (ours)", "D", OKABE_ITO[3]),
+    "published": ("PTD, published objective", "v", OKABE_ITO[4]),
     "hippo-rho": (r"HiPPO-$\rho$ (ours)", "P", OKABE_ITO[1]),
     "hippo-rho-imaginary": (r"HiPPO-$\rho$, imaginary (ours)", "<", "#8C3B00"),
     "normal": ("normal (ours)", "X", "#555555"),
@@ -803,8 +803,8 @@ def draw_discrete_gap(
     ax.set_xscale("log")
     _log_y(ax)
     ax.set_xlabel(r"step $\Delta$ [s]")
-    ax.set_ylabel("worst unit $C$" if worst else r"$\sup|G-G_\mathrm{LegS}|$, output 0")
-    heading(ax, f"{_METHODS.get(method, method)}, $N={n}$", "measured")
+    ax.set_ylabel(r"$\sup\Vert X-X_\mathrm{LegS}\Vert$" if worst else r"$\sup|G-G_\mathrm{LegS}|$, output 0")
+    heading(ax, f"{_METHODS.get(method, method)}, $N={n}$", "measured, worst $C$" if worst else "measured")
 
 
 # ---------------------------------------------------------------------------------------------------- regression
@@ -914,16 +914,14 @@ def figure_pseudospectra(tree: xr.DataTree, venue: str = "screen") -> Figure:
 
 
 def _levels(epsilon: np.ndarray) -> list[float]:
-    """Exponents of contours over the range of all panels, and finer ones where the mildest has all of its range."""
+    """Exponents of contours: a few over the range of each panel, so that a mild matrix has some of its own."""
     from matplotlib.ticker import MaxNLocator
 
     levels: set[float] = set()
-    ranges = []
     for each in epsilon:
         exponents = np.log10(each[np.isfinite(each) & (each > 0)])
-        ranges.append((float(np.quantile(exponents, 0.02)), float(exponents.max())))
-    for low, high in (min(ranges), max(ranges)):
-        levels |= {float(v) for v in MaxNLocator(6).tick_values(low, high)}
+        low, high = float(np.quantile(exponents, 0.02)), float(exponents.max())
+        levels |= {round(float(v), 6) for v in MaxNLocator(5).tick_values(low, high)}
     return sorted(levels)
 
 

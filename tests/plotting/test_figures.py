@@ -21,10 +21,18 @@ from ssmtheory.plotting import token_dynamics as td
 
 TREE = synthetic.token_dynamics(layers=6, tokens=64, channels=12, states=4)
 TRAINING = synthetic.pretrain(steps=600, layers=6)
-TREES = {"token_dynamics": TREE, "pretrain": TRAINING}
+TREES = {
+    "token_dynamics": TREE,
+    "pretrain": TRAINING,
+    "transfer_convergence": synthetic.transfer_convergence(),
+    "kernel_limit": synthetic.kernel_limit(),
+}
 ALL = [(experiment, name) for experiment in plotting.SUBJECTS for name in plotting.figure_names(experiment)]
 # drawn as they are by scripts, which are checked at the same width below
-BY_SCRIPT = {"overview", "attention", "concordance", "clustering"}
+BY_SCRIPT = {
+    "overview", "attention", "concordance", "clustering",
+    *plotting.figure_names("transfer_convergence"), *plotting.figure_names("kernel_limit"),
+}  # fmt: skip
 
 
 def panel(draw, tree: xr.DataTree = TREE, *arguments: object, **options: object):

@@ -224,7 +224,7 @@ def test_the_bound_stands_below_the_best_of_those_it_speaks_of() -> None:
 def test_the_ablation_shows_perturbations_only() -> None:
     ax = panel(tc.draw_kappa_epsilon, TREE, state_dim=32)
     names = {one.get_label() for one in ax.lines if not one.get_label().startswith("_")}
-    assert names == {"PTD, Ginibre", "PTD, real", "PTD, dissipative", "PTD, optimised"}
+    assert names == {"PTD, Ginibre", "PTD, real", "PTD, dissipative", "PTD, optimised (ours)"}
     ginibre = _family("ginibre", 32) & (values("frontier/spectral_abscissa") < 0)
     np.testing.assert_allclose(
         line(ax, "PTD, Ginibre").get_xdata(), values("frontier/epsilon")[ginibre] / (2 * 32**2 / np.pi)
