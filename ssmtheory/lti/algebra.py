@@ -6,6 +6,7 @@ only by `to_dense()`. Diagonal systems add up to a diagonal system.
 
 from __future__ import annotations
 
+import abc
 import functools
 import numbers
 import operator
@@ -205,8 +206,9 @@ class _Lazy(LTI):
         """The dual system: s -> G(conj(s))*."""
         return self._map("adjoint")
 
+    @abc.abstractmethod
     def _map(self, kind: str) -> LTI:
-        raise NotImplementedError
+        """The same combination of the members' conjugates or adjoints."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,6 +14,7 @@ DiagonalStateSpace(8 states, 1 outputs, 1 inputs)
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,6 +145,7 @@ class _Realised(LTI):
         """C (s I - A)^{-1} B + D from the matrices."""
         return np.einsum("pn,nkm->kpm", C, self.resolvent_times(s, self.B), optimize=True) + D
 
+    @abc.abstractmethod
     def resolvent_times(self, s: Array, X: Array) -> Array:
         """(s_k I - A)^{-1} X, whatever the closed form says.
 
@@ -154,7 +156,6 @@ class _Realised(LTI):
         Returns:
             (N, k, q) complex128, where N counts stored states.
         """
-        raise NotImplementedError
 
     def _block(self) -> int:
         return max(1, BLOCK_BYTES // (16 * self._point_cost))
@@ -240,9 +241,9 @@ class _Realised(LTI):
         return self._poles
 
     @property
+    @abc.abstractmethod
     def state_matrix(self) -> Array:
         """A as a dense (N, N) array."""
-        raise NotImplementedError
 
     def to_dense(self) -> StateSpace:
         """The same system as a `StateSpace`, with the closed form if there is one."""
@@ -478,9 +479,9 @@ class _LowRankUpdate(_Realised):
     P: Array | None
     Q: Array | None
 
+    @abc.abstractmethod
     def _easy(self, s: Array, X: Array) -> Array:
         """(s_k I - easy part)^{-1} X: (N, k, q)."""
-        raise NotImplementedError
 
     def resolvent_times(self, s: Array, X: Array) -> Array:
         """(s_k I - A)^{-1} X: (N, k, q), by the Woodbury identity."""

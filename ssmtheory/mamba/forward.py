@@ -183,7 +183,8 @@ def arithmetic_dtype(like: Any, backend: str) -> Any:
 def rounded(signals: MixerSignals, dtype: Any) -> MixerSignals:
     """The same signals with every array in dtype."""
     values = {field.name: getattr(signals, field.name) for field in fields(signals)}
-    return replace(signals, **{name: v.astype(dtype) for name, v in values.items() if is_numpy_array(v)})
+    arrays: dict[str, Any] = {name: v.astype(dtype) for name, v in values.items() if is_numpy_array(v)}
+    return replace(signals, **arrays)
 
 
 _MIXERS = {"mamba1": mamba1_mixer, "mamba2": mamba2_mixer, "falcon_mamba": mamba1_mixer}

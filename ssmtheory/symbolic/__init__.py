@@ -26,7 +26,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-
 _WHERE = {
     "discretisation": ("derive_bilinear_kernel", "derive_s4_generating_function", "derive_zoh_kernel"),
     "gap": ("derive_l2_gap", "derive_moments", "derive_s4d_gramian", "derive_uniform_gap", "derive_weak_constant"),

@@ -383,10 +383,51 @@ class Report:
         return "\n".join(lines)
 
 
+#: LaTeX commands that have a character of their own in a terminal.
+_CHARACTERS = {
+    "varphi": "φ", "phi": "φ", "psi": "ψ", "omega": "ω", "Omega": "Ω", "theta": "θ", "rho": "ρ", "lambda": "λ",
+    "Lambda": "Λ", "kappa": "κ", "mu": "μ", "delta": "δ", "Delta": "Δ", "eta": "η", "epsilon": "ε", "varepsilon": "ε",
+    "sigma": "σ", "alpha": "α", "beta": "β", "gamma": "γ", "tau": "τ", "pi": "π", "sum": "Σ", "prod": "Π", "int": "∫",
+    "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "neq": "≠", "to": "→", "mapsto": "↦", "infty": "∞", "in": "∈",
+    "cdot": "·", "times": "×", "pm": "±", "mp": "∓", "dots": "...", "ldots": "...", "langle": "⟨", "rangle": "⟩",
+    "partial": "∂", "approx": "≈", "sim": "~", "ll": "≪", "gg": "≫", "left": "", "right": "", "quad": " ",
+    "lfloor": "⌊", "rfloor": "⌋", "big": "", "Big": "", "bigl": "", "bigr": "", "ell": "l", "mid": "|",
+}  # fmt: skip
+_ARGUMENT = r"\s*(?:\{([^{}]*)\}|(\w|\\[A-Za-z]+))"
+_FRACTION = re.compile(r"\\[td]?frac" + _ARGUMENT + _ARGUMENT)
+_BINOMIAL = re.compile(r"\\binom" + _ARGUMENT + _ARGUMENT)
+_ONE_ARGUMENT = re.compile(
+    r"\\(mathrm|text|operatorname|mathbf|mathbb|widetilde|tilde|hat|bar|overline|sqrt)(?![A-Za-z])" + _ARGUMENT
+)
+
+
+def _bracketed(text: str) -> str:
+    return text if re.fullmatch(r"\w+|\\\w+", text.strip()) else f"({text})"
+
+
 def _plain(text: str) -> str:
-    """Text for a terminal: dollar signs and backslashes of the commonest commands removed."""
-    text = re.sub(r"\\(?:mathrm|text|operatorname)\{([^{}]*)\}", r"\1", text)
-    return re.sub(r"\\([A-Za-z]+) ?", r"\1 ", text.replace("$", "").replace(r"\,", " ")).strip()
+    """LaTeX as a line for a terminal: Greek letters and signs as characters, fractions with a slash."""
+
+    def fraction(found: re.Match[str]) -> str:
+        top, bottom = found[1] or found[2] or "", found[3] or found[4] or ""
+        space = " " if found.start() and found.string[found.start() - 1].isalpha() else ""
+        return f"{space}{_bracketed(top)}/{_bracketed(bottom)}"
+
+    def argument(found: re.Match[str]) -> str:
+        marks = {"sqrt": "√", "widetilde": "~", "tilde": "~", "hat": "^", "bar": "conj ", "overline": "conj "}
+        body = found[2] if found[2] is not None else found[3]
+        return f"{marks[found[1]]}{_bracketed(body)}" if found[1] in marks else body
+
+    text = text.replace("$", "").replace(r"\,", " ").replace(r"\|", "‖").replace(r"\{", "{").replace(r"\}", "}")
+    before = None
+    while before != text:  # innermost braces first
+        before = text
+        text = _ONE_ARGUMENT.sub(argument, _FRACTION.sub(fraction, text))
+        text = _BINOMIAL.sub(lambda m: f"binom({m[1] or m[2]}, {m[3] or m[4]})", text)
+        text = re.sub(r"([\^_])\{(\w+|-\w+)\}", r"\1\2", text)
+        text = re.sub(r"([\^_])\{([^{}]*)\}", r"\1(\2)", text)
+    text = re.sub(r"\\([A-Za-z]+)", lambda m: _CHARACTERS.get(m[1], m[1]), text)
+    return re.sub(r" {2,}", " ", re.sub(r" +([\^_])", r"\1", text)).strip()
 
 
 @dataclass(frozen=True)
