@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,55 +21,81 @@ from ssmtheory.experiments._transfer_systems import (
     peak,
     spikes,
 )
-from ssmtheory.inits import hippo, ptd
+from ssmtheory.inits import hippo
 from ssmtheory.inits.closed_form import gap_norm
 from ssmtheory.inits.hippo_rho import l2_gap as rho_l2_gap
 from ssmtheory.lti import DiagonalStateSpace
 from ssmtheory.typing import Array
 
-__all__ = ["METHODS", "SIGNALS", "STRUCTURES", "discrete", "frontier", "frontier_bound", "gaps", "pseudospectrum",
-           "regression", "response", "spectrum", "spike_laws", "tightness", "weak", "weak_limits"]  # fmt: skip
+__all__ = [
+    "METHODS",
+    "SIGNALS",
+    "STRUCTURES",
+    "Effort",
+    "discrete",
+    "frontier",
+    "frontier_bound",
+    "gaps",
+    "pseudospectrum",
+    "regression",
+    "response",
+    "spectrum",
+    "spike_laws",
+    "tightness",
+    "weak",
+    "weak_limits",
+]  # fmt: skip
 
 Part = dict[str, Any]
 
-#: Relative width of certified brackets of the S4D gap and of HiPPO-rho's deviation.
+#: Relative width of certified brackets: of the S4D gap, and of other deviations.
 _TOLERANCE, _RHO_TOLERANCE = 1e-12, 1e-7
 #: Relative width asked of floating-point brackets.
 _BRACKET = 1e-5
 #: Largest N whose HiPPO-rho under zero-order hold is bracketed: its gap falls as 1/N, the effort grows.
 _BRACKETED_UP_TO = 256
-#: Relative width for a PTD, whose evaluations cost N^2.
-_PTD_BRACKET = 1e-2
+#: Largest N whose HiPPO-rho has its condition number certified.
+_KAPPA_UP_TO = 64
 
 
 # ---------------------------------------------------------------------- gaps
-def _sup(
-    one: Member, output: int | None, certify_up_to: int, bracket_up_to: int
-) -> tuple[float, float, float, float, int]:
-    """(sup, lower, upper, omega, evidence) of the gap of one output, or of the worst unit C."""
-    gain = one.worst if output is None else one.single(output)
-    if one.perturbation is not None and bracket_up_to >= one.N:
-        known = ptd.deviation(one.N, one.perturbation, tol=_PTD_BRACKET, output=output)
-        return known.value, known.lower, known.upper, known.omega, BRACKET
-    if one.factor is None:
-        found = peak(gain, one.grid())
-        return found.value, found.value, math.nan, found.omega, MEASURED
-    if one.factor == 1 or certify_up_to >= one.N:
-        from ssmtheory import certify
+@dataclass(frozen=True)
+class Effort:
+    """How far certificates and dense computations go.
 
-        which: int | str = "worst" if output is None else output
-        if one.factor == 1:
-            proof = certify.s4d_gap(one.N, which, tolerance=_TOLERANCE)
-        else:
-            proof = certify.hippo_rho_deviation(one.N, one.exact_factor, which, tolerance=_RHO_TOLERANCE)
-        omega = abs(float(proof.witness["omega"]))
-        assert proof.lower is not None
-        assert proof.upper is not None
-        # rounded outwards: the decimals of the certificate are finer than doubles
-        lower = np.nextafter(float(proof.lower), -math.inf)
-        upper = np.nextafter(float(proof.upper), math.inf)
-        return proof.value, float(lower), float(upper), omega, CERTIFIED
-    return _bracketed(one, output)
+    Attributes:
+        certify_up_to: largest N whose HiPPO-rho deviation is certified; S4D's always is.
+        certify_ptd_up_to: largest N whose PTD deviation and condition number are certified (seconds each at N = 64).
+        dense_up_to: largest N for what evaluates all outputs at many frequencies.
+    """
+
+    certify_up_to: int = 256
+    certify_ptd_up_to: int = 32
+    dense_up_to: int = 32
+
+
+def _sup(one: Member, output: int | None, effort: Effort) -> tuple[float, float, float, float, int]:
+    """(sup, lower, upper, omega, evidence) of the gap of one output, or of the worst unit C."""
+    from ssmtheory import certify
+
+    which: int | str = "worst" if output is None else output
+    if one.factor == 1:
+        return _certified(certify.s4d_gap(one.N, which, tolerance=_TOLERANCE))
+    if one.factor is not None and effort.certify_up_to >= one.N:
+        return _certified(certify.hippo_rho_deviation(one.N, one.exact_factor, which, tolerance=_RHO_TOLERANCE))
+    if one.factor is not None:
+        return _bracketed(one, output)
+    if one.perturbation is not None and effort.certify_ptd_up_to >= one.N:
+        return _certified(certify.ptd_deviation(one.perturbation, which, tolerance=_RHO_TOLERANCE))
+    found = peak(one.worst if output is None else one.single(output), one.grid())
+    return found.value, found.value, math.nan, found.omega, MEASURED
+
+
+def _certified(proof: Any) -> tuple[float, float, float, float, int]:
+    # rounded outwards: the decimals of the certificate are finer than doubles
+    lower = np.nextafter(float(proof.lower), -math.inf)
+    upper = np.nextafter(float(proof.upper), math.inf)
+    return proof.value, float(lower), float(upper), abs(float(proof.witness["omega"])), CERTIFIED
 
 
 def _bracketed(one: Member, output: int | None = None) -> tuple[float, float, float, float, int]:
@@ -85,25 +112,24 @@ def _band(one: Member, band: float) -> float:
     return peak(lambda w: np.where(np.abs(w) <= band, one.worst(w), 0.0), grid).value
 
 
-def gaps(one: Member, outputs: Sequence[int], bands: Sequence[float], certify_up_to: int, dense_up_to: int) -> Part:
+def gaps(one: Member, outputs: Sequence[int], bands: Sequence[float], effort: Effort) -> Part:
     """Distance of one system from LegS in every norm, its conditioning and its bound."""
     names = ("sup", "lower", "upper", "omega", "evidence")
     part: Part = {name: [] for name in names}
     for output in outputs:
-        for name, value in zip(names, _sup(one, output, certify_up_to, dense_up_to), strict=True):
+        for name, value in zip(names, _sup(one, output, effort), strict=True):
             part[name].append(value)
     part = {name: np.array(values) for name, values in part.items()}
-    part.update(
-        {f"worst_{name}": value for name, value in zip(names, _sup(one, None, certify_up_to, dense_up_to), strict=True)}
-    )
+    part.update({f"worst_{name}": value for name, value in zip(names, _sup(one, None, effort), strict=True)})
     nodes, weights = one.nodes()
     squares = np.abs(one.difference(nodes, np.asarray(outputs))) ** 2
     part["l2_gap"] = np.sqrt(weights @ squares)
     part["l2_exact"] = np.array([_l2_exact(one, output) for output in outputs])
-    structured = one.factor is not None or dense_up_to >= one.N
+    structured = one.factor is not None or effort.dense_up_to >= one.N
     part["h2_gap"] = math.sqrt(weights @ one.worst(nodes) ** 2) if structured else math.nan
     part["band_sup"] = np.array([_band(one, band) for band in bands])
     part.update(_facts(one))
+    part.update(_kappa(one, effort))
     return part
 
 
@@ -113,6 +139,19 @@ def _l2_exact(one: Member, output: int) -> float:
     if one.factor is not None and one.factor.imag == 0 and output <= one.N - 2:
         return math.sqrt(rho_l2_gap(one.N, one.factor.real, output))
     return math.nan
+
+
+def _kappa(one: Member, effort: Effort) -> Part:
+    """The condition number again where it can be certified."""
+    from ssmtheory import certify
+
+    if one.perturbation is not None and effort.certify_ptd_up_to >= one.N:
+        proof = certify.condition(E=one.perturbation)
+    elif one.factor not in (None, 1) and _KAPPA_UP_TO >= one.N:
+        proof = certify.hippo_rho_condition(one.N, one.exact_factor)
+    else:
+        return {}
+    return {"kappa": proof.value, "kappa_evidence": CERTIFIED}
 
 
 def _facts(one: Member) -> Part:
@@ -387,7 +426,7 @@ def frontier(family: str, N: int, epsilons: Sequence[float], rhos: Sequence[floa
         one = member(label, N, drawn)
         facts = _facts(one)
         # certificates are in gaps; a bracket costs milliseconds here
-        value, *_, evidence = _sup(one, None, 0, 0) if one.factor is None else _bracketed(one)
+        value, *_, evidence = _sup(one, None, Effort(0, 0, 0)) if one.factor is None else _bracketed(one)
         rows.append(
             (N, drawn, facts["epsilon"], facts["rho"], facts["kappa"], value, facts["spectral_abscissa"],
              facts["kappa_evidence"], evidence)

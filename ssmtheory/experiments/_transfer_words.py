@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["discrete", "frontier", "gaps", "pseudospectrum", "regression", "spikes", "tightness", "weak"]
 
 
+_MARKS = {0: "measured", 1: "bracketed", 2: "certified", 3: "proved"}
+
+
 def _group(tree: xr.DataTree, name: str) -> Any:
     return tree.children[name].to_dataset()
 
@@ -89,10 +92,10 @@ def _table(data: Any, labels: list[str], sizes: list[int], e0: int, n: int) -> l
             else:
                 text = _shown(sup, 4)
             worst = float(row["worst_sup"])
-            mark = {0: "measured", 1: "bracketed", 2: "certified"}[int(row["worst_evidence"])]
+            mark = _MARKS[int(row["worst_evidence"])]
             lines.append(
                 f"  N {N:>5}  {label:<{width}}  {text:<17} | {_shown(worst, 5):>8} {mark:<9} | kappa "
-                f"{_shown(row['kappa'], 4)}"
+                f"{_shown(row['kappa'], 4)} {_MARKS[int(row['kappa_evidence'])]}"
             )
     return lines
 

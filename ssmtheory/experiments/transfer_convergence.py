@@ -98,9 +98,12 @@ class Config:
     )
     points: int = field(default=400, metadata=_help("frequencies of the responses, besides those at spikes"))
     certify_up_to: int = field(default=256, metadata=_help("largest N whose HiPPO-rho deviation is certified"))
+    certify_ptd_up_to: int = field(
+        default=32, metadata=_help("largest N whose PTD deviation and condition number are certified")
+    )
     dense_up_to: int = field(
         default=32,
-        metadata=_help("largest N for what costs N^2 per frequency (worst C under ZOH, brackets and H2 of PTD)"),
+        metadata=_help("largest N for what costs N^2 per frequency (worst C under ZOH, H2 of PTD)"),
     )
     seed: int = field(default=0, metadata=_help("of the random perturbations"))
 
@@ -242,9 +245,10 @@ def _system(config: Config, label: str, N: int) -> dict[str, Any]:
     from ssmtheory.experiments._transfer_systems import member
 
     one = member(label, N, config.seed)
+    effort = parts.Effort(config.certify_up_to, config.certify_ptd_up_to, config.dense_up_to)
     found: dict[str, Any] = {}
     if "gaps" in config.parts:
-        found["gaps"] = parts.gaps(one, config.outputs, config.bands, config.certify_up_to, config.dense_up_to)
+        found["gaps"] = parts.gaps(one, config.outputs, config.bands, effort)
     if "response" in config.parts:
         found["response"] = parts.response(one, _omega(config), _OFFSETS)
     if "weak" in config.parts:
