@@ -262,6 +262,8 @@ def maximise(function: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, can
     Returns:
         The best point found.
     """
+    # two points that nearly coincide would leave a peak no room on one side
+    grid = grid[np.concatenate([[True], np.diff(grid) > 1e-9 * np.abs(grid[1:])])]
     values = function(grid)
     padded = np.concatenate([[-np.inf], values, [-np.inf]])
     peaks = np.flatnonzero((values >= padded[:-2]) & (values >= padded[2:]))

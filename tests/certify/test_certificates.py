@@ -565,3 +565,10 @@ def test_frontier_strip_is_checked_against_the_product() -> None:
         size = abs(phi(12, np.array([z]))[0])
         assert frontier._strip_holds(12, eta, u, u + Fraction(1, 10**6), v) == bool(6 / (size - 1) <= 0.1)
         assert not frontier._strip_holds(12, Fraction(1, 10**9), u, u + 1, v)
+
+
+@pytest.mark.parametrize("output", [0, 1, 2, "worst"])
+@pytest.mark.parametrize("a", ["-1/10", "1/10"])
+def test_a_proposal_that_lies_on_a_grid_point_is_followed_to_its_peak(a: str, output: int | str) -> None:
+    certificate = certify.hippo_rho_deviation(64, a, output)
+    assert certificate.relative_width < 1.1e-12  # the default tolerance
