@@ -1,7 +1,8 @@
 """Basis functions of the S4D variants (arXiv 2206.11893, Fig. 2).
 
-Claim: S4D-LegS follows LegS's warped Legendre polynomials on average only; S4D-Inv and S4D-Lin have bases of their own.
-Status: measured (closed forms at one N).
+Claim: S4D-LegS follows LegS's warped Legendre polynomials (black) on average only, and no less far from them at any N;
+S4D-Inv (its slowest modes) and S4D-Lin have bases of their own. Status: measured (closed forms at one N; points where
+the stored times cannot follow the oscillation).
 """
 
 from __future__ import annotations

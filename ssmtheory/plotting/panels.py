@@ -244,7 +244,8 @@ def arrange(figure: Figure, tree: xr.DataTree, draws: Sequence[Draw], *, columns
         for ax, draw in zip(row.subplots(1, len(chosen), squeeze=False).ravel(), chosen, strict=True):
             draw(tree, ax)
             axes.append(ax)
-    panel_letters(axes)
+    if len(axes) > 1:
+        panel_letters(axes)
 
 
 def page(

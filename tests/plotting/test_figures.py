@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parent))
 import synthetic
 
-from ssmtheory import plotting, resources
+from ssmtheory import cli, plotting, resources
 from ssmtheory.errors import InputError
 from ssmtheory.plotting import pretraining, style
 from ssmtheory.plotting import token_dynamics as td
@@ -320,8 +320,29 @@ def test_the_gallery_shows_every_script_and_says_where_each_figure_comes_from() 
     for name in shown:
         assert f"![{name}]({name}.png)" in index
         stamps = compare.read_stamps(gallery / f"{name}.png")
-        assert [stamp.run_id.partition("-")[0] for stamp in stamps] in (["token_dynamics"], ["pretrain"])
-        assert stamps[0].commit != "unknown"
-    # one run behind all figures of the analysis
+        (stamp,) = stamps
+        assert stamp.run_id.partition("-")[0] in plotting.SUBJECTS
+        assert stamp.commit != "unknown"
+    # one run behind all figures of the embedded model, and one of its training
     runs = {s.run_id for n in shown for s in compare.read_stamps(gallery / f"{n}.png")}
-    assert len(runs) == 2
+    assert sum(run.startswith(("token_dynamics-", "pretrain-")) for run in runs) == 2
+    # figures of one preset come from one run of it
+    presets = {_needs(name) for name in resources.names("figure")}
+    assert len(runs) == len(presets) + 1
+
+
+def _needs(name: str) -> str:
+    """The run a script is drawn from."""
+    (need,) = cli._literal(resources.resource("figure", name), "NEEDS").values()
+    return need
+
+
+def test_every_figure_of_the_linear_theory_states_a_claim_and_its_status() -> None:
+    for name in resources.names("figure"):
+        if not _needs(name).startswith(("transfer_convergence", "kernel_limit")):
+            continue
+        text = " ".join(resources.resource("figure", name).read_text(encoding="utf-8").split('"""')[1].split())
+        assert "Claim: " in text
+        status = text.partition("Status: ")[2]
+        # the table of modes says it below each name
+        assert any(word in status for word in ("proved", "certified", "measured", "refuted", "the word below")), name
