@@ -19,8 +19,9 @@ True
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from ssmtheory.lazy import find
 
 _HOME = {
     "Certificate": "certificate",
@@ -44,17 +45,6 @@ _HOME = {
     "top_eigenvalue": "spectrum",
     "top_eigenvalue_law": "spectrum",
 }
-_MODULES = (
-    "abscissa",
-    "balls",
-    "certificate",
-    "conditioning",
-    "definition",
-    "frontier",
-    "response",
-    "spectrum",
-    "supnorm",
-)
 
 __all__ = [
     "Certificate",
@@ -90,11 +80,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find(__name__, name, _HOME)
 
 
 def __dir__() -> list[str]:

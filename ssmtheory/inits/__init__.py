@@ -15,10 +15,10 @@ the parameters of a layer; `get("hippo-rho", rho=10)` finds one by name.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from ssmtheory.errors import InputError, nearest
+from ssmtheory.lazy import find
 
 if TYPE_CHECKING:
     from ssmtheory.inits.base import Initialization
@@ -52,7 +52,6 @@ _FROM = {
     "legs_family": "closed_form",
     "deviation": "ptd",
 }
-_MODULES = ["base", "closed_form", "hippo", "hippo_rho", "legs", "ptd", "s4d", "s5"]
 
 __all__ = [
     "DSS",
@@ -112,7 +111,7 @@ def get(name: str, **options: Any) -> Initialization:
     if name not in registry:
         raise InputError(f"init {name!r}: must be one of {', '.join(registry)}.{nearest(name, registry)}")
     module, kind = registry[name]
-    found = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+    found = find(__name__, kind, {kind: module})
     allowed = [field.name for field in dataclasses.fields(found)]
     for option in options:
         if option not in allowed:
@@ -124,11 +123,7 @@ def get(name: str, **options: Any) -> Initialization:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FROM:
-        return getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find(__name__, name, _FROM)
 
 
 def __dir__() -> list[str]:

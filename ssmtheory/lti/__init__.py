@@ -15,8 +15,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from ssmtheory.lazy import find
 
 #: name -> module that defines it
 _FROM = {
@@ -47,10 +48,6 @@ _FROM = {
     "to_control": "adapters",
     "to_pymor": "adapters",
 }
-_MODULES = [
-    "adapters", "algebra", "base", "conditioning", "discretize", "errors", "frequency", "kernels", "norms",
-    "pseudospectra", "reduction", "solve", "systems", "transfer",
-]  # fmt: skip
 
 __all__ = [
     "LTI",
@@ -97,11 +94,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FROM:
-        return getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find(__name__, name, _FROM)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ssmtheory.lazy import find
+
 if TYPE_CHECKING:
     from ssmtheory.mamba.adapters import HybridLM, SelfCheck, load_hybrid
     from ssmtheory.mamba.checkpoint import read_checkpoint, save_checkpoint
@@ -56,13 +58,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        value = getattr(import_module(f"ssmtheory.mamba.{_LAZY[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'ssmtheory.mamba' has no attribute {name!r}")
+    return find(__name__, name, _LAZY)
 
 
 def __dir__() -> list[str]:

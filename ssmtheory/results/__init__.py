@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from ssmtheory.lazy import find
 
 if TYPE_CHECKING:
     from ssmtheory.results.archive import export
@@ -45,8 +46,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    if name in ("schema", "store", "provenance", "fs", "compare", "archive"):
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find(__name__, name, _HOME)

@@ -23,8 +23,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from ssmtheory.lazy import find
 
 _WHERE = {
     "discretisation": ("derive_bilinear_kernel", "derive_s4_generating_function", "derive_zoh_kernel"),
@@ -113,10 +114,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OWNER or name in _WHERE or name == "ingredients":
-        module = importlib.import_module(f"{__name__}.{_OWNER.get(name, name)}")
-        return getattr(module, name) if name in _OWNER else module
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find(__name__, name, _OWNER)
 
 
 def __dir__() -> list[str]:
