@@ -191,6 +191,13 @@ def selective_scan(
     wide = any(dtype_name(x) in ("float64", "complex128") for x in real_inputs)
     real = xp.float64 if wide else xp.float32
 
+    if name == "c":
+        y, last = _run_compiled(arrays, bool(delta_softplus), bool(reverse), reduce, 2 if conjugate_pairs else 1, wide)
+        if out is not None and y is not out:
+            out[...] = xp.astype(y, out.dtype, copy=False)
+        y = out if out is not None else xp.astype(y, u.dtype, copy=False)
+        return (y, last) if return_last_state else y
+
     step = delta
     if delta_bias is not None or delta_softplus:
         step = xp.astype(delta, real, copy=False)
@@ -360,8 +367,6 @@ def _module(name: str) -> Any:
 
 def _run(name: str, kind: str, problem: ScanProblem, reduce: Reduce | None, out: Array | None) -> tuple[Array, Array]:
     """Dispatch; NumPy arrays that name another library's backend are converted on the way in and out."""
-    if name == "c":
-        return _run_compiled(kind, problem, reduce)
     module = _module(name)
     if kind == "numpy" and name in ("torch", "jax"):
         return module.from_numpy(problem, reduce)
@@ -370,30 +375,21 @@ def _run(name: str, kind: str, problem: ScanProblem, reduce: Reduce | None, out:
     return module.selective_scan(problem, reduce=reduce)
 
 
-def _run_compiled(kind: str, problem: ScanProblem, reduce: Reduce | None) -> tuple[Array, Array]:
-    """The compiled kernel, or a refusal that names every feature it lacks of those asked for."""
+def _run_compiled(
+    arrays: dict[str, Any], softplus: bool, reverse: bool, reduce: Reduce | None, scale: int, wide: bool
+) -> tuple[Array, Array]:
+    """The compiled kernel, which takes bias, softplus, skip and gate itself; y goes straight to `out` if it can."""
     from ssmtheory.scan import c_backend
 
-    lacking = []
-    inputs = {name: getattr(problem, name) for name in ("u", "delta", "A", "B", "C", "initial_state")}
-    for key, value in inputs.items():
-        if value is not None and dtype_name(value) != "float32":
-            lacking.append(f"{key} of {dtype_name(value)} (float32 only)")
-    if problem.A.shape[1] != problem.B.shape[3]:
-        lacking.append("a scalar A per head")
-    if problem.B.shape[2] != 1:
-        lacking.append("groups of B and C")
-    if problem.reverse:
-        lacking.append("reverse=True")
-    if reduce is not None:
-        lacking.append("reduce")
-    if kind == "torch" and problem.u.device.type != "cpu":
-        lacking.append(f"tensors on {problem.u.device} (CPU only)")
-    if lacking:
-        raise BackendError(f"backend='c' does not do: {'; '.join(lacking)}. Use backend='auto'")
-    run = c_backend.numpy_forward if kind == "numpy" else c_backend.torch_scan
-    B, C = problem.B[:, :, 0, :], problem.C[:, :, 0, :]
-    return run(problem.u, problem.delta, problem.A, B, C, problem.initial_state, problem.reset)
+    u, out = arrays["u"], arrays["out"]
+    if kind_of(u=u) == "torch" and u.device.type != "cpu":
+        raise BackendError(f"backend='c' does not do tensors on {u.device} (CPU only). Use backend='auto'")
+    direct = out is not None and dtype_name(out) in ("float32", "float64") and _separate(out, arrays)
+    options = {key: value for key, value in arrays.items() if key != "out"}
+    return c_backend.selective_scan(
+        **options, delta_softplus=softplus, reverse=reverse, reduce=reduce, out=out if direct else None, scale=scale,
+        wide=wide,
+    )  # fmt: skip
 
 
 def _check(arrays: dict[str, Any]) -> int:
@@ -524,9 +520,13 @@ def _same_groups(xp: Any, problem: ScanProblem) -> ScanProblem:
 
 
 def _separate(out: Any, arrays: dict[str, Any]) -> bool:
+    """Whether out is memory of no input."""
+    others = [x for name, x in arrays.items() if x is not None and name != "out"]
+    if kind_of(out=out) == "torch":
+        return all(out.untyped_storage().data_ptr() != x.untyped_storage().data_ptr() for x in others)
     import numpy as np
 
-    return not any(np.may_share_memory(out, x) for name, x in arrays.items() if x is not None and name != "out")
+    return not any(np.may_share_memory(out, x) for x in others)
 
 
 def _plus(kind: str, y: Array, term: Array) -> Array:

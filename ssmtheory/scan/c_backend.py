@@ -1,32 +1,60 @@
-"""The compiled selective scan (``kernel.c``): real float32, one time-varying input-output pair per token.
+"""The compiled selective scan (``kernel.c``): every form of the scan, on NumPy arrays and on tensors in main memory.
 
 The library is built at install where there is a C compiler, and loaded with ctypes, so that it depends on neither the
-Python nor the torch ABI. What it does not cover (complex A, float64, grouped B and C, scalar A per head) it refuses.
+Python nor the torch ABI. It reads float32 and float64 of any strides in place; bias, softplus, skip and gate happen
+inside, forward and backward. Half precisions are widened to float32 first.
+
+Arithmetic follows the inputs: float32, with states that carry their rounding errors; float64 where an input is float64
+or where `reduce` watches the states; complex128 where the state is complex.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ssmtheory.errors import BackendError
+from ssmtheory.scan.arrays import COMPLEX, dtype_name
+from ssmtheory.scan.problem import Reduce, chunk_length
+
+__all__ = ["instruction_set", "library", "library_path", "selective_scan"]
 
 SEGMENT = 16
 """Steps between two checkpoints: SEG of kernel.c."""
 
-_LOG2E = math.log2(math.e)
-_FIELDS = ("u", "delta", "A2", "A", "B", "C", "h0", "reset", "y", "last", "checkpoints", "dy", "dlast")
-_GRADIENTS = ("du", "ddelta", "dA", "dB", "dC", "dh0")
+#: 0 is the best instruction set of the machine; 1, 2, ... are generic, avx2, avx512.
+_ISA = 0
+#: Size of the states that `reduce` sees at once.
+_CHUNK_BYTES = 1 << 20
+#: At least so many pieces of work, none wider than so many channels: enough for the cores, and for the caches.
+_PIECES, _WIDEST = 8, 256
+_FLOAT, _DOUBLE, _COMPLEX = range(3)
+_ELEMENT = {"float32": 0, "float64": 1, "complex64": 2, "complex128": 3, "bool": 0, "uint8": 0}
+_NUMBERS = (
+    "batch", "length", "channels", "states", "groups", "rates", "rate_states", "steps", "skips", "parts", "cuts",
+    "start", "stop", "reverse", "softplus", "scale", "kind", "isa",
+)  # fmt: skip
+_POINTERS = ("A", "D", "bias", "kept", "dA", "dD", "dbias")
+_VIEWS = (
+    "u", "delta", "z", "y", "B", "C", "h0", "last", "reset", "all", "dy", "du", "ddelta", "dz", "dB", "dC", "dlast",
+    "dh0",
+)  # fmt: skip
+
+
+class _View(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_void_p), ("type", ctypes.c_int64), ("stride", ctypes.c_int64 * 5)]
 
 
 class _Problem(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int64) for name in ("batch", "length", "channels", "states", "groups")] + [
-        (name, ctypes.c_void_p) for name in _FIELDS + _GRADIENTS
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in _NUMBERS),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+        *((name, _View) for name in _VIEWS),
     ]
 
 
@@ -41,7 +69,7 @@ def library() -> ctypes.CDLL:
     """Load the compiled kernel.
 
     Raises:
-        BackendError: the package was installed on a machine without a C compiler.
+        BackendError: the package was installed on a machine without a C compiler, or its kernel is of another version.
     """
     path = library_path()
     if path is None:
@@ -51,61 +79,237 @@ def library() -> ctypes.CDLL:
             "or choose backend='numpy', 'torch' or 'jax'"
         )
     lib = ctypes.CDLL(str(path))
+    size = getattr(lib, "ssm_problem_bytes", None)
+    if size is None or size() != ctypes.sizeof(_Problem):
+        raise BackendError(
+            f"backend 'c': {path} was compiled from another version of kernel.c. Reinstall the package to compile it "
+            "again, or choose backend='numpy', 'torch' or 'jax'"
+        )
     lib.ssm_instruction_set.restype = ctypes.c_char_p
     return lib
 
 
-def instruction_set() -> str:
-    """Return the instruction set that the compiled kernel uses on this machine: "avx2" or "generic"."""
-    return library().ssm_instruction_set().decode()
-
-
-def channel_groups(batch: int, channels: int) -> int:
-    """Return into how many groups of channels a problem is cut: by its shape alone, so that sums are repeatable."""
-    blocks = -(-channels // 8)
-    return max(1, min(8 // max(batch, 1), blocks // 8))
-
-
-def _pointer(array: Any) -> int | None:
-    if array is None:
-        return None
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data_ptr()
-
-
-def _problem(shape: tuple[int, int, int, int], **arrays: Any) -> _Problem:
-    batch, length, channels, states = shape
-    problem = _Problem(batch, length, channels, states, channel_groups(batch, channels))
-    for name, array in arrays.items():
-        setattr(problem, name, _pointer(array))
-    return problem
-
-
-def numpy_forward(u: Any, delta: Any, A: Any, B: Any, C: Any, initial_state: Any, reset: Any) -> tuple[Any, Any]:
-    """Run the kernel on NumPy arrays.
+def instruction_set(number: int = 0) -> str | None:
+    """Return the name of an instruction set that the kernel can use on this machine, counted from 1.
 
     Args:
-        u, delta: (batch, length, channel) float32.
-        A: (channel, state) float32.
-        B, C: (batch, length, state) float32.
-        initial_state: (batch, channel, state) float32, or None for zero.
-        reset: (batch, length) bool, or None.
+        number: 0 is the one in use, the best.
 
     Returns:
-        y (batch, length, channel) without the skip term, and the last state (batch, channel, state).
+        "generic", "avx2" or "avx512"; None where the machine has no such set.
     """
-    batch, length, channels = u.shape
-    states = A.shape[1]
-    u, delta, B, C = (np.ascontiguousarray(x, dtype=np.float32) for x in (u, delta, B, C))
-    A2 = np.ascontiguousarray((A.T.astype(np.float64) * _LOG2E).astype(np.float32))
-    last = np.zeros((batch, states, channels), dtype=np.float32)
-    if initial_state is not None:
-        last[...] = np.swapaxes(initial_state, 1, 2)
-    flags = None if reset is None else np.ascontiguousarray(reset, dtype=np.uint8)
-    y = np.empty_like(u)
-    shape = (batch, length, channels, states)
-    problem = _problem(shape, u=u, delta=delta, A2=A2, B=B, C=C, reset=flags, y=y, last=last)
-    library().ssm_forward(ctypes.byref(problem))
-    return y, np.swapaxes(last, 1, 2)
+    name = library().ssm_instruction_set(number)
+    return None if name is None else name.decode()
+
+
+@dataclass(frozen=True)
+class _Call:
+    """Arguments of one scan: all arrays of one library, of float32, float64, complex64 or complex128.
+
+    Shapes are those of :func:`ssmtheory.scan.selective_scan`, but that B and C always have a group axis, of one size.
+    """
+
+    u: Any
+    delta: Any
+    A: Any
+    B: Any
+    C: Any
+    D: Any
+    z: Any
+    delta_bias: Any
+    initial_state: Any
+    reset: Any
+    softplus: bool
+    reverse: bool
+    scale: int
+    wide: bool
+    complex_state: bool
+    reduce: Reduce | None
+
+    ARRAYS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state", "reset")
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        """(batch, length, channel, group, state)."""
+        return *self.u.shape, *self.B.shape[2:]
+
+    @property
+    def kind(self) -> int:
+        """The arithmetic of the kernel."""
+        if self.complex_state:
+            return _COMPLEX
+        return _DOUBLE if self.wide or self.reduce is not None else _FLOAT
+
+    @property
+    def state_dtype(self) -> str:
+        if self.complex_state:
+            return "complex128" if self.wide else "complex64"
+        return "float64" if self.wide else "float32"
+
+    def arrays(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.ARRAYS)
+
+    def problem(self, **views: Any) -> tuple[_Problem, list[Any]]:
+        """The problem as the kernel takes it, without outputs, and what must live as long."""
+        batch, length, channels, groups, states = self.sizes
+        parts, cuts = _pieces(batch, channels, groups)
+        A = _wide(self.A, self.complex_state)
+        D, bias = _wide(self.D), _wide(self.delta_bias)
+        problem = _Problem(
+            batch=batch, length=length, channels=channels, states=states, groups=groups,
+            rates=max(1, A.shape[0]), rate_states=A.shape[1] if A.ndim == 2 else 1,
+            steps=max(1, self.delta.shape[2]), skips=1 if D is None else max(1, D.shape[0]),
+            parts=parts, cuts=cuts, start=0, stop=length,
+            reverse=self.reverse, softplus=self.softplus, scale=self.scale, kind=self.kind, isa=_ISA,
+            A=_address(A), D=_address(D), bias=_address(bias),
+        )  # fmt: skip
+        views = {
+            "u": self.u, "delta": self.delta, "z": self.z, "B": self.B, "C": self.C, "h0": self.initial_state,
+            "reset": self.reset, **views,
+        }  # fmt: skip
+        for name, array in views.items():
+            if array is not None:
+                setattr(problem, name, _view(array))
+        return problem, [A, D, bias]
+
+
+def _pieces(batch: int, channels: int, groups: int) -> tuple[int, int]:
+    """Into how many parts the groups are cut, and each group: by the shape alone, so that sums are repeatable."""
+    pieces = max(-(-_PIECES // max(1, batch)), -(-channels // _WIDEST))
+    if groups >= pieces:
+        return pieces, 1
+    return groups, max(1, min(-(-pieces // groups), -(-(channels // groups) // 64)))
+
+
+def _address(array: Any) -> int | None:
+    if array is None:
+        return None
+    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data_ptr()
+
+
+def _view(array: Any) -> _View:
+    if isinstance(array, np.ndarray):
+        strides = array.strides
+    else:
+        size = array.element_size()
+        strides = tuple(n * size for n in array.stride())
+    return _View(_address(array), _ELEMENT[dtype_name(array)], (ctypes.c_int64 * 5)(*strides))
+
+
+def _wide(array: Any, complex_: bool = False) -> Any:
+    """A small array as C-contiguous float64, or complex128."""
+    if array is None:
+        return None
+    if isinstance(array, np.ndarray):
+        return np.ascontiguousarray(array, np.complex128 if complex_ else np.float64)
+    import torch
+
+    return array.detach().to(torch.complex128 if complex_ else torch.float64).resolve_conj().contiguous()
+
+
+def _empty(like: Any, shape: tuple[int, ...], dtype: str | None = None, zero: bool = False) -> Any:
+    dtype = dtype or dtype_name(like)
+    if isinstance(like, np.ndarray):
+        return (np.zeros if zero else np.empty)(shape, dtype)
+    import torch
+
+    return (torch.zeros if zero else torch.empty)(shape, dtype=getattr(torch, dtype))
+
+
+def _run(function: str, problem: _Problem) -> None:
+    if getattr(library(), function)(ctypes.byref(problem)):
+        raise MemoryError("backend 'c': no memory for the scratch space of the scan")
+
+
+def _forward(call: _Call, out: Any = None, keep: bool = False) -> tuple[Any, Any, Any]:
+    """y, the last state, and the checkpoints (batch, segment, state, 1 or 2, channel) if wanted."""
+    batch, length, channels, _, states = call.sizes
+    y = _empty(call.u, call.u.shape) if out is None else out
+    last = _empty(call.u, (batch, channels, states), call.state_dtype)
+    kept = None
+    if keep:
+        shape = (batch, -(-length // SEGMENT), states, 2 if call.complex_state else 1, channels)
+        kept = _empty(call.u, shape, "float32" if call.kind == _FLOAT else "float64")
+    problem, alive = call.problem(y=y, last=last)
+    problem.kept = _address(kept)
+    if call.reduce is None:
+        _run("ssm_forward", problem)
+    else:
+        _stream(call, problem, last)
+    del alive
+    return y, last, kept
+
+
+def _stream(call: _Call, problem: _Problem, last: Any) -> None:
+    """The forward scan a chunk at a time, each followed by a call of `reduce` with its states."""
+    batch, length, channels, _, states = call.sizes
+    assert call.reduce is not None
+    dtype = "complex128" if call.complex_state else "float64"
+    state = _empty(call.u, (batch, channels, states), dtype, zero=True)
+    if call.initial_state is not None:
+        state[...] = call.initial_state
+    problem.h0 = problem.last = _view(state)
+    step = batch * channels * states * (16 if call.complex_state else 8)
+    chunk = chunk_length(length, step, _CHUNK_BYTES, SEGMENT) // SEGMENT * SEGMENT or SEGMENT
+    memory = _empty(call.u, (batch, min(chunk, length), channels, states), dtype)
+    for start in range(0, length, chunk):
+        stop = min(start + chunk, length)
+        token = length - stop if call.reverse else start
+        view = _view(memory)
+        # the kernel counts tokens from the first of all
+        if view.data is not None:
+            view.data -= token * view.stride[1]
+        problem.all, problem.start, problem.stop = view, start, stop
+        _run("ssm_forward", problem)
+        seen = memory[:, : stop - start]
+        if isinstance(seen, np.ndarray):
+            seen.flags.writeable = False
+        call.reduce(seen, token)
+    with np.errstate(over="ignore"):
+        last[...] = state
+
+
+def _backward(call: _Call, kept: Any, dy: Any, dlast: Any) -> tuple[Any, ...]:
+    """Cotangents of the arrays of the call, in their order; None where there is no array."""
+    batch, _, channels, groups, _ = call.sizes
+    _, cuts = _pieces(batch, channels, groups)
+    du, ddelta = _empty(call.u, call.u.shape), None
+    if call.delta.shape[2] == channels:
+        ddelta = _empty(call.delta, call.delta.shape)
+    spread = _empty(call.u, call.u.shape, "float64" if call.wide else "float32") if ddelta is None else ddelta
+    # groups narrower than a vector are summed in memory
+    narrow = groups > 1 and channels // groups < 16
+    dB, dC = (_empty(x, (*x.shape, cuts), zero=narrow) for x in (call.B, call.C))
+    rate_states = call.A.shape[1] if call.A.ndim == 2 else 1
+    dA = _empty(call.u, (batch, channels, rate_states), "complex128" if call.complex_state else "float64")
+    dz, dh0 = (None if x is None else _empty(x, x.shape) for x in (call.z, call.initial_state))
+    dD, dbias = (_empty(call.u, (batch, channels), "float64") for _ in range(2))
+    problem, alive = call.problem(
+        dy=dy, dlast=dlast, du=du, ddelta=spread, dz=dz, dB=dB, dC=dC, dh0=dh0,
+    )  # fmt: skip
+    problem.kept, problem.dA, problem.dD, problem.dbias = (_address(x) for x in (kept, dA, dD, dbias))
+    _run("ssm_backward", problem)
+    del alive
+    dB, dC = (x[..., 0] if cuts == 1 else x.sum(-1) for x in (dB, dC))
+    if ddelta is None:
+        ddelta = _like(_by_row(spread, call.delta.shape[2]), call.delta)
+    rates = dA.sum(0).reshape(call.A.shape[0], -1, rate_states).sum(1)
+    dD = None if call.D is None else _like(_by_row(dD.sum(0), call.D.shape[0]), call.D)
+    bias = call.delta_bias
+    dbias = None if bias is None else _like(_by_row(dbias.sum(0), bias.shape[0]), bias)
+    return du, ddelta, _like(rates.reshape(call.A.shape), call.A), dB, dC, dD, dz, dbias, dh0, None
+
+
+def _by_row(x: Any, rows: int) -> Any:
+    """Sum the channels of a head; the last axis becomes `rows`."""
+    return x.reshape(*x.shape[:-1], rows, -1 if rows else 0).sum(-1)
+
+
+def _like(gradient: Any, x: Any) -> Any:
+    """A gradient in the dtype of its input: the real part where the input is real."""
+    if gradient.is_complex() and not x.is_complex():
+        gradient = gradient.real
+    return gradient.to(x.dtype)
 
 
 @functools.cache
@@ -116,49 +320,113 @@ def _function() -> Any:
         """Keeps the state at every 16th step and recomputes the states between in the backward pass."""
 
         @staticmethod
-        def forward(ctx: Any, u: Any, delta: Any, A: Any, B: Any, C: Any, initial_state: Any, reset: Any) -> Any:
-            batch, length, channels = u.shape
-            states = A.shape[1]
-            u, delta, B, C = (x.contiguous() for x in (u, delta, B, C))
-            At = A.T.contiguous()
-            A2 = (At.double() * _LOG2E).float()
-            last = initial_state.transpose(1, 2).contiguous().clone()
-            flags = None if reset is None else reset.to(torch.uint8).contiguous()
-            y = torch.empty_like(u)
-            kept = None
-            if any(ctx.needs_input_grad):
-                kept = torch.empty(batch, -(-length // SEGMENT), states, channels)
-            shape = (batch, length, channels, states)
-            problem = _problem(shape, u=u, delta=delta, A2=A2, B=B, C=C, reset=flags, y=y, last=last, checkpoints=kept)
-            library().ssm_forward(ctypes.byref(problem))
-            ctx.shape = shape
-            ctx.save_for_backward(u, delta, At, A2, B, C, flags, kept)
-            return y, last.transpose(1, 2)
+        def forward(options: _Call, *arrays: Any) -> Any:
+            return _forward(replace(options, **dict(zip(_Call.ARRAYS, arrays, strict=True))), keep=True)
 
         @staticmethod
-        @torch.autograd.function.once_differentiable
-        def backward(ctx: Any, dy: Any, dlast: Any) -> Any:
-            u, delta, At, A2, B, C, flags, kept = ctx.saved_tensors
-            batch, length, channels, states = ctx.shape
-            dy = dy.contiguous()
-            groups = channel_groups(batch, channels)
-            du, ddelta = torch.empty_like(u), torch.empty_like(delta)
-            dA = torch.zeros(batch, states, channels)
-            dB, dC = torch.empty(groups, batch, length, states), torch.empty(groups, batch, length, states)
-            dh0 = dlast.transpose(1, 2).contiguous().clone()
-            problem = _problem(
-                ctx.shape, u=u, delta=delta, A2=A2, A=At, B=B, C=C, reset=flags, checkpoints=kept,
-                dy=dy, du=du, ddelta=ddelta, dA=dA, dB=dB, dC=dC, dh0=dh0,
-            )  # fmt: skip
-            if library().ssm_backward(ctypes.byref(problem)):
-                raise MemoryError("backend 'c': no memory for the scratch space of the backward scan")
-            return du, ddelta, dA.sum(0).T, dB.sum(0), dC.sum(0), dh0.transpose(1, 2), None
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.options, *arrays = inputs
+            ctx.mark_non_differentiable(output[2])
+            ctx.save_for_backward(*arrays, output[2])
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any, dlast: Any, _: Any) -> Any:
+            return None, *CompiledAdjoint.apply(ctx.options, dy, dlast, *ctx.saved_tensors)
+
+    class CompiledAdjoint(torch.autograd.Function):
+        """The adjoint scan, a function of its own so that differentiating it again is refused in words."""
+
+        @staticmethod
+        def forward(options: _Call, dy: Any, dlast: Any, *arrays: Any) -> Any:
+            *arrays, kept = arrays  # type: ignore[assignment]
+            call = replace(options, **dict(zip(_Call.ARRAYS, arrays, strict=True)))
+            return _backward(call, kept, dy.resolve_neg(), dlast.resolve_conj().resolve_neg())
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            pass
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            raise BackendError(
+                "backend='c': the gradient of the scan cannot be differentiated again (create_graph=True). "
+                "Use JAX arrays (backend='jax') for second derivatives"
+            )
 
     return CompiledScan
 
 
-def torch_scan(u: Any, delta: Any, A: Any, B: Any, C: Any, initial_state: Any, reset: Any) -> tuple[Any, Any]:
-    """Run the kernel on CPU tensors, differentiably; arguments and returns as in `numpy_forward`."""
-    if initial_state is None:
-        initial_state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])
-    return _function().apply(u, delta, A, B, C, initial_state, reset)
+def selective_scan(
+    u: Any,
+    delta: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    *,
+    D: Any,
+    z: Any,
+    delta_bias: Any,
+    delta_softplus: bool,
+    initial_state: Any,
+    reverse: bool,
+    reset: Any,
+    reduce: Reduce | None,
+    out: Any,
+    scale: int,
+    wide: bool,
+) -> tuple[Any, Any]:
+    """Run the kernel on validated arguments, those of :func:`ssmtheory.scan.selective_scan`.
+
+    Args:
+        u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse, reset, reduce: as there.
+        out: receives y; float32 or float64, and not the memory of an input. None makes an array.
+        scale: multiplies Re(C h): 2 for conjugate pairs.
+        wide: some input is float64 or complex128.
+
+    Returns:
+        y (batch, length, channel) of the dtype of u, half precisions as float32, and the last state
+        (batch, channel, state).
+    """
+    arrays = {
+        "u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias,
+        "initial_state": initial_state, "reset": reset,
+    }  # fmt: skip
+    complex_state = any(x is not None and dtype_name(x) in COMPLEX for x in arrays.values())
+    arrays = {name: _readable(x) for name, x in arrays.items()}
+    arrays["B"], arrays["C"] = _same_groups(arrays["B"], arrays["C"])
+    options = _Call(
+        **dict.fromkeys(_Call.ARRAYS), softplus=delta_softplus, reverse=reverse, scale=scale, wide=wide,
+        complex_state=complex_state, reduce=reduce,
+    )  # fmt: skip
+    if not isinstance(u, np.ndarray):
+        import torch
+
+        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in arrays.values()):
+            y, last, _ = _function().apply(options, *(arrays[name] for name in _Call.ARRAYS))
+            return y, last
+    y, last, _ = _forward(replace(options, **arrays), out)
+    return y, last
+
+
+def _readable(x: Any) -> Any:
+    """An array as the kernel can read it: half precisions become float32, all else is left where it is."""
+    if x is None:
+        return None
+    half = dtype_name(x) in ("float16", "bfloat16")
+    if isinstance(x, np.ndarray):
+        return x.astype(np.float32) if half else x if x.flags.aligned else x.copy()
+    return x.float() if half else x.resolve_conj().resolve_neg()
+
+
+def _same_groups(B: Any, C: Any) -> tuple[Any, Any]:
+    """B and C with a group axis, of one size."""
+    B, C = (x if x.ndim == 4 else x[:, :, None, :] for x in (B, C))
+    groups = int(np.lcm(B.shape[2], C.shape[2]))
+
+    def spread(x: Any) -> Any:
+        times = groups // x.shape[2]
+        if times == 1:
+            return x
+        return np.repeat(x, times, 2) if isinstance(x, np.ndarray) else x.repeat_interleave(times, 2)
+
+    return spread(B), spread(C)
