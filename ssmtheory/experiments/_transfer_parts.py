@@ -87,15 +87,15 @@ def _sup(one: Member, output: int | None, effort: Effort) -> tuple[float, float,
         return _bracketed(one, output)
     if one.perturbation is not None and effort.certify_ptd_up_to >= one.N:
         return _certified(certify.ptd_deviation(one.perturbation, which, tolerance=_RHO_TOLERANCE))
-    found = peak(one.worst if output is None else one.single(output), one.grid())
+    found = one.worst_peak if output is None else peak(one.single(output), one.grid())
     return found.value, found.value, math.nan, found.omega, MEASURED
 
 
 def _certified(proof: Any) -> tuple[float, float, float, float, int]:
-    # rounded outwards: the decimals of the certificate are finer than doubles
+    # the lower bound is a value that is reached; rounded outwards, as its decimals are finer than doubles
     lower = np.nextafter(float(proof.lower), -math.inf)
     upper = np.nextafter(float(proof.upper), math.inf)
-    return proof.value, float(lower), float(upper), abs(float(proof.witness["omega"])), CERTIFIED
+    return float(proof.lower), float(lower), float(upper), abs(float(proof.witness["omega"])), CERTIFIED
 
 
 def _bracketed(one: Member, output: int | None = None) -> tuple[float, float, float, float, int]:
@@ -106,10 +106,12 @@ def _bracketed(one: Member, output: int | None = None) -> tuple[float, float, fl
 
 def _band(one: Member, band: float) -> float:
     """Largest gap for the worst unit C over |omega| <= band."""
-    grid = one.grid()
-    grid = np.unique(np.concatenate([grid[np.abs(grid) < band], [band], [] if one.is_real else [-band]]))
-    # the zoom may step over the edge
-    return peak(lambda w: np.where(np.abs(w) <= band, one.worst(w), 0.0), grid).value
+    grid, values = one.profile
+    edges = np.array([band] if one.is_real else [-band, band])
+    inside = np.abs(grid) < band
+    grid, values = np.concatenate([grid[inside], edges]), np.concatenate([values[inside], one.worst(edges)])
+    order = np.argsort(grid)
+    return peak(one.worst, grid[order], values[order], keep=2).value
 
 
 def gaps(one: Member, outputs: Sequence[int], bands: Sequence[float], effort: Effort) -> Part:
@@ -322,7 +324,8 @@ def discrete(one: Member, steps: Sequence[float], dense_up_to: int) -> Part:
     keys = ("sup", "omega", "upper", "worst_sup", "worst_omega")
     part: Part = {key: np.full((len(METHODS), len(steps)), np.nan) for key in keys}
     # Tustin's rule keeps every value and moves the frequencies: one search serves all steps
-    kept = [peak(gain, _far_grid(one)) for gain in (one.single(0), one.worst)]
+    grid, values = one.profile
+    kept = peak(one.single(0), grid), one.worst_peak
     for j, dt in enumerate(steps):
         for i, method in enumerate(METHODS):
             upper = math.nan
@@ -332,17 +335,12 @@ def discrete(one: Member, steps: Sequence[float], dense_up_to: int) -> Part:
             elif method == "bilinear":
                 single, worst = (Peak(found.value, _bent(found.omega, dt)) for found in kept)
             else:
-                single, worst = (_s4_bilinear(one, gain, dt) for gain in (one.single(0), one.worst))
-            values = (single.value, single.omega, upper, worst.value, worst.omega)
-            for key, value in zip(keys, values, strict=True):
+                single = _s4_bilinear(one.single(0), grid, one.single(0)(grid), dt)
+                worst = _s4_bilinear(one.worst, grid, values, dt)
+            row = (single.value, single.omega, upper, worst.value, worst.omega)
+            for key, value in zip(keys, row, strict=True):
                 part[key][i, j] = value
     return part
-
-
-def _far_grid(one: Member) -> Array:
-    """The grid of the gap, continued far beyond the last resonance."""
-    far = np.geomspace(one.top, 1e4 * one.top, 9)
-    return np.unique(np.concatenate([one.grid(), far, [] if one.is_real else -far]))
 
 
 def _bent(omega: float, dt: float) -> float:
@@ -350,9 +348,9 @@ def _bent(omega: float, dt: float) -> float:
     return abs(2 / dt * math.atan(omega * dt / 2))
 
 
-def _s4_bilinear(one: Member, gain: Callable[[Array], Array], dt: float) -> Peak:
+def _s4_bilinear(gain: Callable[[Array], Array], grid: Array, values: Array, dt: float) -> Peak:
     """S4's convention sees the continuous response at (2/dt) tan(theta/2), multiplied by |1 - i omega dt/2|."""
-    found = peak(lambda w: gain(w) * np.hypot(1, w * dt / 2), _far_grid(one))
+    found = peak(lambda w: gain(w) * np.hypot(1, w * dt / 2), grid, values * np.hypot(1, grid * dt / 2))
     return Peak(found.value, _bent(found.omega, dt))
 
 

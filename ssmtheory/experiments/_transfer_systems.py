@@ -50,23 +50,24 @@ class Peak:
     omega: float
 
 
-def peak(gain: Callable[[Array], Array], grid: Array, keep: int = 6) -> Peak:
-    """Largest value on a grid, polished around the highest local maxima by zooming in.
+def peak(gain: Callable[[Array], Array], grid: Array, values: Array | None = None, keep: int = 6) -> Peak:
+    """Largest value on a grid, polished around the highest local maxima by zooming in, never beyond the grid's ends.
 
     Args:
         gain: (k,) frequencies -> (k,) values.
         grid: rising frequencies in rad/s; it must contain the places where narrow peaks sit.
+        values: gain(grid), if it is known already.
         keep: local maxima that are polished.
     """
-    values = gain(grid)
+    if values is None:
+        values = gain(grid)
     inner = np.r_[True, values[1:] >= values[:-1]] & np.r_[values[:-1] >= values[1:], True]
     tops = np.flatnonzero(inner)
     tops = tops[np.argsort(values[tops])[::-1][:keep]]
     best = Peak(float(values.max()), float(grid[int(np.argmax(values))]))
     for top in tops:
         left, right = float(grid[max(top - 1, 0)]), float(grid[min(top + 1, grid.size - 1)])
-        value = float(values[top])
-        if value < 0.5 * best.value:
+        if values[top] < 0.5 * best.value:
             continue
         for _ in range(12):
             w = np.linspace(left, right, 13)
@@ -303,6 +304,18 @@ class Member:
             near += [found + step for step in (-0.5, 0.5)]
         grid = np.unique(np.concatenate([base, *near]))
         return grid if not self.is_real else grid[grid >= 0]
+
+    @cached_property
+    def profile(self) -> tuple[Array, Array]:
+        """The grid, continued far beyond the last resonance, and the gap for the worst unit C on it."""
+        far = np.geomspace(self.top, 1e4 * self.top, 9)
+        grid = np.unique(np.concatenate([self.grid(), far, [] if self.is_real else -far]))
+        return grid, self.worst(grid)
+
+    @cached_property
+    def worst_peak(self) -> Peak:
+        """The largest gap over unit C and the profile's grid, polished."""
+        return peak(self.worst, *self.profile)
 
     def nodes(self) -> tuple[Array, Array]:
         """Quadrature over the frequency axis for squares of the gap."""
