@@ -1,8 +1,8 @@
 """In which sense the kernels of S4D-LegS tend to those of LegS.
 
 Claim: weakly, and after sampling or averaging, but neither in L2 nor uniformly: the kernel keeps oscillating about its
-limit, ever faster (arXiv 2206.11893, Thm 3, says "as N grows"). Status: proved where the table says so; the means are
-measured.
+limit, ever faster (arXiv 2206.11893, Thm 3, wording unconfirmed, states a limit). Status: proved where the table says
+so; the means are measured.
 (a) Kernel and limit. (b) Mean of the difference over a short window. (c) Sizes against N. (d) Modes of convergence.
 """
 
