@@ -2,7 +2,7 @@
 
 Claim: sup |X_PTD - X| <= eps/(1/2 - lambda_max(sym E)) whenever the denominator is positive, and no perturbation beats
 it; the paper's leading term (2 ln N + 4) eps (arXiv 2310.01698, Thm 3) is looser, although it stands for |B| = 1 and is
-drawn here for |B| = N, which favours it. Status: proved (ours), measured (the random perturbations of several structures
+drawn here for |B| = N, which favours it. Status: proved (ours), measured (random perturbations of several structures
 and sizes). Beyond 1/2 (line) the paper's theorem says nothing.
 (a) Actual against bound. (b) Their ratio against eps.
 """

@@ -1,7 +1,7 @@
 """Pseudospectra of LegS: ill-conditioned eigenvectors without transient growth.
 
 Claim: the Kreiss constant of LegS is 1 and |exp(tA)| <= exp(-t/2), although kappa(V) grows like 5.8^N. Status: proved
-(numerical range), bracketed (Kreiss constants), measured (portraits).
+(numerical range), certified (kappa of LegS), bracketed (Kreiss constants), measured (portraits).
 (a-c) Contours of 1/|(z - A)^-1| with the eigenvalues; dotted: numerical abscissa. (d) |exp(tA)|. (e) Constants.
 """
 
