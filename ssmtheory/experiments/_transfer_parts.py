@@ -321,7 +321,7 @@ METHODS = ("zoh", "bilinear", "bilinear_s4")
 
 def discrete(one: Member, steps: Sequence[float], dense_up_to: int) -> Part:
     """Gap of the discretised systems on the unit circle: (method, step)."""
-    keys = ("sup", "omega", "upper", "worst_sup", "worst_omega")
+    keys = ("sup", "omega", "upper", "worst_sup", "worst_omega", "worst_bound")
     part: Part = {key: np.full((len(METHODS), len(steps)), np.nan) for key in keys}
     # Tustin's rule keeps every value and moves the frequencies: one search serves all steps
     grid, values = one.profile
@@ -337,10 +337,23 @@ def discrete(one: Member, steps: Sequence[float], dense_up_to: int) -> Part:
             else:
                 single = _s4_bilinear(one.single(0), grid, one.single(0)(grid), dt)
                 worst = _s4_bilinear(one.worst, grid, values, dt)
-            row = (single.value, single.omega, upper, worst.value, worst.omega)
+            row = (single.value, single.omega, upper, worst.value, worst.omega, _discrete_bound(one, method, dt))
             for key, value in zip(keys, row, strict=True):
                 part[key][i, j] = value
     return part
+
+
+def _discrete_bound(one: Member, method: str, dt: float) -> float:
+    """Bound of the worst-C gap of HiPPO-rho: |a phi/(1 + a phi)| <= 1/(rho - 1) times ||X||.
+
+    Tustin's rule keeps the continuous bound. S4's factor |1 - i omega dt/2| leaves ||X|| <= max(1, N dt/2): at N dt > 2
+    the convention, not the initialisation, decides. None is known under zero-order hold.
+    """
+    if not math.isfinite(one.rho) or one.factor is None or method == "zoh":
+        return math.nan
+    if method == "bilinear":
+        return float(one.built.diagnostics["deviation_bound"])
+    return max(1.0, one.N * dt / 2) / (one.rho - 1)
 
 
 def _bent(omega: float, dt: float) -> float:

@@ -89,6 +89,7 @@ SCHEMA = DatasetSchema(
             "upper": _f(_INMD, "1", "upper end of its floating-point bracket (NaN where it is only measured)"),
             "worst_sup": _f(_INMD, "1", "the same for the worst unit C"),
             "worst_omega": _f(_INMD, "rad/s", "where it is reached"),
+            "worst_bound": _f(_INMD, "1", "our bound for HiPPO-rho and the worst unit C (NaN where there is none)"),
             "predicted": _f(
                 ("state_dim", "method", "dt"), "1", "isolated spike of S4D: 2/pi times the method's factor"
             ),

@@ -174,6 +174,12 @@ def discrete(tree: xr.DataTree) -> list[str]:
         if label == "s4d-legs":
             law = data["predicted"].isel(state_dim=-1, dt=j).sel({"method": "bilinear_s4"})
             text += f" (isolated spike: {_shown(law, 5)})"
+        if label.startswith("hippo-rho") and math.isfinite(float(row["worst_bound"].max())):
+            rest = row.sel({"method": "bilinear_s4"})
+            text += (
+                f", for the worst C {_shown(rest['worst_sup'], 4)} there, bounded by max(1, N step/2)/(rho - 1) = "
+                f"{_shown(rest['worst_bound'], 4)}"
+            )
         lines.append(f"{text} (measured).")
     return lines
 

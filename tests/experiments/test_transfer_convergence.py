@@ -305,6 +305,10 @@ def test_s4_bilinear_of_hippo_rho_at_the_nyquist_frequency(N: int) -> None:
     limit = abs(one.factor / (1 + one.factor)) * dt / 2
     assert found["worst_sup"][i, 0] == pytest.approx(N * limit, rel=1e-4)
     assert found["sup"][i, 0] >= limit * (1 - 1e-4)
+    assert found["worst_bound"][i, 0] == pytest.approx(N * dt / 2 / 9)
+    known = np.isfinite(found["worst_bound"])
+    assert known.sum() == 2
+    assert (found["worst_sup"][known] <= found["worst_bound"][known] * (1 + 1e-9)).all()
 
 
 def test_outputs_of_legs_as_few_modes() -> None:
