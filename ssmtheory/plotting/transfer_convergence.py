@@ -779,7 +779,7 @@ _METHODS = {"zoh": "ZOH", "bilinear": "bilinear", "bilinear_s4": "bilinear, S4's
 def draw_discrete_gap(
     tree: xr.DataTree, ax: Axes, *, method: str = "zoh", worst: bool = False, state_dim: int | None = None
 ) -> None:
-    """sup over the unit circle of |G - G_LegS| after discretisation, against the step, at one N.
+    """sup over the unit circle of |G - G_LegS| after discretisation, against the step, at one N; thin: our bounds.
 
     Args:
         tree: the dataset.
@@ -797,7 +797,10 @@ def draw_discrete_gap(
     for curve, name in zip(values[:, row, column], names, strict=True):
         if (curve > 0).any():
             ax.plot(dt, curve, label=init_name(name), **_look(tree, name, names, marker=True))
-    if not worst:
+    if worst:
+        for bound, name in zip(read(tree, "discrete/worst_bound")[:, row, column], names, strict=True):
+            ax.plot(dt, bound, **{**_look(tree, name, names), "linewidth": 0.6})
+    else:
         predicted = read(tree, "discrete/predicted")[row, column]
         ax.plot(dt, predicted, color=INK, linewidth=0.8, linestyle=_DASH, label="S4D, isolated spike")
     ax.set_xscale("log")

@@ -330,6 +330,7 @@ def transfer_convergence(sizes: tuple[int, ...] = (8, 16, 32), seed: int = 0) ->
         "discrete": {
             "sup": (inmd, discrete), "omega": (inmd, np.ones_like(discrete)), "upper": (inmd, discrete),
             "worst_sup": (inmd, discrete * n[None, :, None, None]), "worst_omega": (inmd, np.ones_like(discrete)),
+            "worst_bound": (inmd, np.where(evidence[..., None, None] == 2, 2 * discrete * n[:, None, None], np.nan)),
             "predicted": (inmd[1:], np.broadcast_to(2 / np.pi * factor, (len(n), 3, 3))),
         },
         "frontier": {

@@ -295,6 +295,9 @@ def test_discrete_gaps_at_the_largest_size() -> None:
     ax = panel(tc.draw_discrete_gap, TREE, method="bilinear_s4")
     np.testing.assert_array_equal(line(ax, "S4D-LegS").get_ydata(), values("discrete/sup")[0, 2, 2])
     np.testing.assert_array_equal(line(ax, "S4D, isolated spike").get_ydata(), values("discrete/predicted")[2, 2])
+    ax = panel(tc.draw_discrete_gap, TREE, method="bilinear_s4", worst=True)
+    bound = next(one for one in ax.lines if np.array_equal(one.get_ydata(), values("discrete/worst_bound")[3, 2, 2]))
+    assert bound.get_color() == line(ax, "HiPPO-$\\rho$ 10").get_color()
     with pytest.raises(InputError, match="no method euler"):
         panel(tc.draw_discrete_gap, TREE, method="euler")
 
