@@ -28,6 +28,13 @@
 #define TILE 64  /* channels staged at once */
 #define NB 4     /* states in registers */
 #define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll 4")
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define UNROLL _Pragma("GCC unroll 4") /* NB: the states of a block live in registers */
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
 
 /* Flush-to-zero for the call alone: a decaying state would otherwise spend its life in denormals. */
 #if defined(__SSE__)
@@ -115,22 +122,35 @@ INLINE void *take(Arena *arena, size_t bytes) {
 #undef BYTES
 
 #if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
+#endif
 #define ISA avx2
 #define BYTES 32
 #include "kernel.c"
 #undef ISA
 #undef BYTES
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw"))), apply_to = function)
+#else
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw,prefer-vector-width=512")
+#endif
 #define ISA avx512
 #define BYTES 64
 #include "kernel.c"
 #undef ISA
 #undef BYTES
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 static int best(void) {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512bw")) return 2;
@@ -289,16 +309,15 @@ INLINE void store(R *p, vec v, int64_t lanes) {
 #define pairs X(pairs)
 INLINE vec pairs(vec a, vec b) {
 #if LANES == 2
-    const ivec even = {0, 2}, odd = {1, 3};
+    return SHUFFLE(a, b, 0, 2) + SHUFFLE(a, b, 1, 3);
 #elif LANES == 4
-    const ivec even = {0, 2, 4, 6}, odd = {1, 3, 5, 7};
+    return SHUFFLE(a, b, 0, 2, 4, 6) + SHUFFLE(a, b, 1, 3, 5, 7);
 #elif LANES == 8
-    const ivec even = {0, 2, 4, 6, 8, 10, 12, 14}, odd = {1, 3, 5, 7, 9, 11, 13, 15};
+    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14) + SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 #else
-    const ivec even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30},
-               odd = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+    return SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #endif
-    return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, odd);
 }
 
 /* Lane i of the result is the sum over the lanes of v[i]; v is overwritten. */
@@ -620,29 +639,34 @@ INLINE void fill(Block *k, vec *memory, int careful, int64_t n, int count) {
 #define run_block X(run_block)
 INLINE void run_block(const Block *k, int64_t n, const int count, const int mixed, const int filled, const int keep,
                       const int want) {
+    /* copies, because a store of a vector could change *k for all that the compiler knows */
     const int64_t N = k->run->p->states, w = k->width, rate = k->rate;
+    const int steps = k->steps;
+    const uint8_t *const reset = k->reset;
+    const vec *const dt = k->dt, *const x = k->x, *const second = k->second;
+    vec *const y = k->y;
+    const S *const A = k->A + n * rate;
+    const Decay *const decays = k->decays;
+    const R *const B = k->B + (n * PARTS) * (mixed ? LANES : 1), *const C = k->C + (n * PARTS) * (mixed ? LANES : 1);
+    S *const kept = k->kept, h[NB], low[NB];
     const S zero = {0};
-    S h[NB], low[NB];
     for (int j = 0; j < count; j++) h[j] = k->h[n + j], low[j] = k->low[n + j];
-    if (keep) for (int j = 0; j < count; j++) k->kept[j] = h[j];
-    for (int i = 0; i < k->steps; i++) {
-        const vec dt = k->dt[i], x = k->x[i];
-        vec y = want ? k->y[i] : splat(0);
-        if (k->reset && k->reset[i]) for (int j = 0; j < count; j++) h[j] = low[j] = zero;
-        for (int j = 0; j < count; j++) {
-            Decay d;
-            if (filled) {
-                d = k->decays[i * w + j * rate];
-                if (k->second) {
-                    h[j] = s_scale(h[j], k->second[i * w + j * rate]);
-                    low[j] = s_scale(low[j], k->second[i * w + j * rate]);
-                }
-            } else d = decay_of(dt, k->A[n + j]);
-            h[j] = advance(d, h[j], &low[j], s_scale(coefficient(k->B, i * N + n + j, mixed), x));
-            if (want) y += s_dot(coefficient(k->C, i * N + n + j, mixed), h[j]);
-            if (keep) k->kept[(i + 1) * NB + j] = h[j];
+    if (keep) for (int j = 0; j < count; j++) kept[j] = h[j];
+    for (int i = 0; i < steps; i++) {
+        vec sum = want ? y[i] : splat(0);
+        if (reset && reset[i]) for (int j = 0; j < count; j++) h[j] = low[j] = zero;
+        if (filled && second)
+            for (int j = 0; j < count; j++) {
+                h[j] = s_scale(h[j], second[i * w + j * rate]);
+                low[j] = s_scale(low[j], second[i * w + j * rate]);
+            }
+        UNROLL for (int j = 0; j < count; j++) {
+            const Decay d = filled ? decays[i * w + j * rate] : decay_of(dt[i], A[j]);
+            h[j] = advance(d, h[j], &low[j], s_scale(coefficient(B, i * N + j, mixed), x[i]));
+            if (want) sum += s_dot(coefficient(C, i * N + j, mixed), h[j]);
+            if (keep) kept[(i + 1) * NB + j] = h[j];
         }
-        if (want) k->y[i] = y;
+        if (want) y[i] = sum;
     }
     for (int j = 0; j < count; j++) k->h[n + j] = h[j], k->low[n + j] = low[j];
 }
@@ -660,37 +684,46 @@ typedef struct {
 #define adjoint_block X(adjoint_block)
 INLINE void adjoint_block(const Block *k, const Adjoint *a, int64_t n, const int count, const int mixed) {
     const int64_t N = k->run->p->states, w = k->width, rate = k->rate;
-    const S zero = {0};
+    const uint8_t *const reset = k->reset;
+    const vec *const dt = k->dt, *const x = k->x, *const dy = a->dy, *const second = k->second;
+    vec *const dx = a->dx, *const ddt = a->ddt;
+    const S *const A = k->A + n * rate, *const kept = k->kept, zero = {0};
+    S *const dB = a->dB, *const dC = a->dC;
+    const Decay *const decays = k->decays;
+    const R *const B = k->B + (n * PARTS) * (mixed ? LANES : 1), *const C = k->C + (n * PARTS) * (mixed ? LANES : 1);
     S g[NB], low[NB], total[NB];
     for (int j = 0; j < count; j++) g[j] = a->g[n + j], low[j] = a->low[n + j], total[j] = zero;
     for (int i = k->steps - 1; i >= 0; i--) {
-        const vec dt = k->dt[i], x = k->x[i], dy = a->dy[i];
-        vec dx = a->dx[i], ddt = a->ddt[i];
-        const int cut = k->reset && k->reset[i];
-        for (int j = 0; j < count; j++) {
-            if (k->second) {
-                g[j] = s_scale(g[j], k->second[(i + 1) * w + j * rate]);
-                low[j] = s_scale(low[j], k->second[(i + 1) * w + j * rate]);
+        vec x_sum = dx[i], dt_sum = ddt[i];
+        if (second)
+            for (int j = 0; j < count; j++) {
+                g[j] = s_scale(g[j], second[(i + 1) * w + j * rate]);
+                low[j] = s_scale(low[j], second[(i + 1) * w + j * rate]);
             }
-            g[j] = advance(conj_decay(k->decays[(i + 1) * w + j * rate]), g[j], &low[j],
-                           s_scale(s_conj(coefficient(k->C, i * N + n + j, mixed)), dy));
-            a->dC[i * NB + j] = s_add(a->dC[i * NB + j], s_scale(s_conj(k->kept[(i + 1) * NB + j]), dy));
-            a->dB[i * NB + j] = s_add(a->dB[i * NB + j], s_scale(g[j], x));
-            dx += s_dot(s_conj(coefficient(k->B, i * N + n + j, mixed)), g[j]);
-            if (cut) continue;
-            S before = decayed(k->decays[i * w + j * rate], k->kept[i * NB + j]);
-            if (k->second) before = s_scale(before, k->second[i * w + j * rate]);
-            const S q = s_mul(s_conj(before), g[j]);
-            ddt += s_dot(s_conj(k->A[(n + j) * rate]), q);
-            total[j] = s_add(total[j], s_scale(q, dt));
+        UNROLL for (int j = 0; j < count; j++) {
+            g[j] = advance(conj_decay(decays[(i + 1) * w + j * rate]), g[j], &low[j],
+                           s_scale(s_conj(coefficient(C, i * N + j, mixed)), dy[i]));
+            dC[i * NB + j] = s_add(dC[i * NB + j], s_scale(s_conj(kept[(i + 1) * NB + j]), dy[i]));
+            dB[i * NB + j] = s_add(dB[i * NB + j], s_scale(g[j], x[i]));
+            x_sum += s_dot(s_conj(coefficient(B, i * N + j, mixed)), g[j]);
         }
-        if (cut) for (int j = 0; j < count; j++) g[j] = low[j] = zero;
-        a->dx[i] = dx;
-        a->ddt[i] = ddt;
+        dx[i] = x_sum;
+        if (reset && reset[i]) {
+            for (int j = 0; j < count; j++) g[j] = low[j] = zero;
+            continue;
+        }
+        UNROLL for (int j = 0; j < count; j++) {
+            S before = decayed(decays[i * w + j * rate], kept[i * NB + j]);
+            if (second) before = s_scale(before, second[i * w + j * rate]);
+            const S q = s_mul(s_conj(before), g[j]);
+            dt_sum += s_dot(s_conj(A[j * rate]), q);
+            total[j] = s_add(total[j], s_scale(q, dt[i]));
+        }
+        ddt[i] = dt_sum;
     }
     for (int j = 0; j < count; j++) {
-        if (k->second) g[j] = s_scale(g[j], k->second[j * rate]), low[j] = s_scale(low[j], k->second[j * rate]);
-        a->g[n + j] = advance(conj_decay(k->decays[j * rate]), g[j], &low[j], zero);
+        if (second) g[j] = s_scale(g[j], second[j * rate]), low[j] = s_scale(low[j], second[j * rate]);
+        a->g[n + j] = advance(conj_decay(decays[j * rate]), g[j], &low[j], zero);
         a->low[n + j] = low[j];
         const R *lanes = (const R *)&total[j];
         double *sum = a->dA + (n + j) * rate * PARTS * LANES;
@@ -928,13 +961,14 @@ static void X(forward)(const Run *run, Arena *arena) {
 /* Sums over the lanes, added to `to` [step][state][part]; `from` [step][NB][part][lane] is overwritten. */
 #define add_sums X(add_sums)
 INLINE void add_sums(double *to, vec *from, int64_t N, int64_t n, int count) {
-    for (int row = 0; row < SEG * NB * PARTS; row += LANES) {
-        const vec total = sums(from + row);
-        for (int lane = 0; lane < LANES; lane++) {
-            const int i = (row + lane) / (NB * PARTS), j = (row + lane) % (NB * PARTS);
-            if (j < count * PARTS) to[(i * N + n) * PARTS + j] += total[lane];
-        }
-    }
+    R total[SEG * NB * PARTS];
+    for (int row = 0; row < SEG * NB * PARTS; row += LANES) store(total + row, sums(from + row), LANES);
+    if (count == NB)
+        for (int i = 0; i < SEG; i++)
+            for (int j = 0; j < NB * PARTS; j++) to[(i * N + n) * PARTS + j] += total[i * NB * PARTS + j];
+    else
+        for (int i = 0; i < SEG; i++)
+            for (int j = 0; j < PARTS; j++) to[(i * N + n) * PARTS + j] += total[i * NB * PARTS + j];
 }
 
 #define write_sums X(write_sums)
