@@ -52,7 +52,7 @@ class Config:
     output: int = field(default=0, metadata=_help("output n: C = e_n in the HiPPO basis, or the mode"))
     state_dims: tuple[int, ...] = field(default=(16, 64, 256, 1024), metadata=_help("state dimensions N, even"))
     time: float = field(default=3.0, metadata=_help("end of the stored times [s]"))
-    points: int = field(default=601, metadata=_help("stored times"))
+    points: int = field(default=769, metadata=_help("stored times"))
     window: float = field(default=0.05, metadata=_help("length of the averaging window [s]"))
     bases_dim: int = field(default=64, metadata=_help("state dimension of the basis functions"))
     bases_outputs: int = field(default=5, metadata=_help("basis functions per measure"))
@@ -203,8 +203,10 @@ def _kernel(config: Config, name: str, N: int) -> dict[str, Array]:
     kernel = _response(name, N, config.output, t, step=False)
     limit = _limit_values(name, config.output, t)
     before = _response(name, N, config.output, t, step=True)
-    after = _response(name, N, config.output, t + config.window, step=True)
-    windowed = (after - before) / config.window - _limit_mean(name, config.output, t, config.window)
+    # to 1e-12 s: where the times are multiples of a power of two, equal steps stay equal and share their exponential
+    window = round(config.window * 2**40) / 2**40
+    after = _response(name, N, config.output, t + window, step=True)
+    windowed = (after - before) / window - _limit_mean(name, config.output, t, window)
     measured, exact = _distances(name, N, config.output)
     return {
         "kernel": kernel,
@@ -230,7 +232,7 @@ def _distances(name: str, N: int, output: int) -> tuple[float, float]:
     if name in _DENSE:
         # the limit lives on [0, 1]: |K_N|^2 - 2 <K_N, K> + |K|^2, the inner products by Simpson's rule on equal steps,
         # which share one matrix exponential
-        t = np.linspace(0, 1, 8001)
+        t = np.arange(8193) / 8192
         weight = np.ones(t.size)
         weight[1:-1:2], weight[2:-1:2] = 4, 2
         weight /= 3 * (t.size - 1)
