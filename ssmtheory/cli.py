@@ -338,9 +338,10 @@ def repro_check(*papers: str, tier: str = "smoke", report: Path | None = None, o
     chosen = claims.load(papers)
     width = max(len(each.name) for each in ledger.select(chosen))
     row = f"{{:<{width}}}  {{:<9}}  {{:<9}}  {{:>7}}  {{}}"
-    print(row.format("claim", "recorded", "found", "seconds", "number"))
     outcomes = []
     for outcome in ledger.check(chosen, tier=tier, out=out):
+        if not outcomes:
+            print(row.format("claim", "recorded", "found", "seconds", "number"))
         outcomes.append(outcome)
         said = f"WRONG: {outcome.problem}" if outcome.problem else outcome.note or ledger.number(outcome)
         cells = (outcome.claim.name, outcome.claim.status, outcome.found, f"{outcome.seconds:.2f}", said)

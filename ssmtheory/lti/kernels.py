@@ -275,8 +275,8 @@ def _continuous(system: LTI, t: Array, step: bool) -> Array:
     for k in order:
         gap = float(t[k]) - now
         if gap > 0:
-            # steps of one size share their exponential
-            if abs(gap - last) > 1e-13 * gap:
+            # steps of one size share their exponential; they differ by the rounding of the times
+            if abs(gap - last) > 2 * np.spacing(abs(float(t[k]))):
                 power, last = expm(gap * A), gap
             x, now = power @ x, float(t[k])
         out[k] = C @ x
