@@ -338,7 +338,7 @@ def repro_check(*papers: str, tier: str = "smoke", report: Path | None = None, o
     chosen = claims.load(papers)
     width = max(len(each.name) for each in ledger.select(chosen))
     row = f"{{:<{width}}}  {{:<9}}  {{:<9}}  {{:>7}}  {{}}"
-    outcomes = []
+    outcomes: list[ledger.Outcome] = []
     for outcome in ledger.check(chosen, tier=tier, out=out):
         if not outcomes:
             print(row.format("claim", "recorded", "found", "seconds", "number"))
