@@ -336,9 +336,9 @@ def poly_at_most(coefficients: Sequence[Any], radius: Any, bound: Any, depth: in
         True if proved.
     """
     module = flint()
-    todo: list[tuple[Any, Any, int]] = [(module.arb_poly(list(coefficients)), module.arb(radius), 0)]
-    while todo:
-        poly, half, level = todo.pop()
+    pending: list[tuple[Any, Any, int]] = [(module.arb_poly(list(coefficients)), module.arb(radius), 0)]
+    while pending:
+        poly, half, level = pending.pop()
         terms = poly.coeffs() or [module.arb(0)]
         rest, power, linear = module.arb(0), module.arb(1), module.arb(0)
         for k, term in enumerate(terms[1:], 1):
@@ -357,7 +357,7 @@ def poly_at_most(coefficients: Sequence[Any], radius: Any, bound: Any, depth: in
         if level == depth or terms[0] > bound:
             return False
         quarter = (half / 2).upper()
-        todo += [(poly(module.arb_poly([sign * quarter, 1])), quarter, level + 1) for sign in (-1, 1)]
+        pending += [(poly(module.arb_poly([sign * quarter, 1])), quarter, level + 1) for sign in (-1, 1)]
     return True
 
 

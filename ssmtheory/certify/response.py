@@ -131,20 +131,20 @@ def _stays_below(parts: list[tuple[int, Any]], low: Fraction, high: Fraction, bo
     """Whether the norm of a signed sum of responses is at most `bound` on [low, high]."""
     module = flint()
     limit = ball(bound)
-    todo: list[tuple[Fraction, Fraction]] = []
+    pending: list[tuple[Fraction, Fraction]] = []
     edge = low
     while edge < high:  # cells half as wide as the nearest pole is far
         step = _short(Fraction(0.5 * min(part.reach(edge) for _, part in parts)))
         if step <= 0:
             return False
         following = min(high, edge + step)
-        todo.append((edge, following))
+        pending.append((edge, following))
         edge = following
-        if len(todo) > MAX_CELLS:
+        if len(pending) > MAX_CELLS:
             return False
     visited = 0
-    while todo:
-        a, b = todo.pop()
+    while pending:
+        a, b = pending.pop()
         visited += 1
         if visited > MAX_CELLS:
             return False
@@ -170,7 +170,7 @@ def _stays_below(parts: list[tuple[int, Any]], low: Fraction, high: Fraction, bo
         if b - a < Fraction(1, 2**60):
             return False
         middle = (a + b) / 2
-        todo += [(middle, b), (a, middle)]
+        pending += [(middle, b), (a, middle)]
     return True
 
 

@@ -162,15 +162,15 @@ def _series_sqrt(x: Any) -> Any:
 
 def _search(gap: _Gap, low: Fraction, high: Fraction, least: Any) -> bool:
     """Whether F >= least on [low, high]: intervals graded by octaves, halved where undecided."""
-    todo = []
+    pending = []
     edge = low
     while edge < high:
         following = min(high, edge * Fraction(3, 2))
-        todo.append((edge, following))
+        pending.append((edge, following))
         edge = following
     visited = 0
-    while todo:
-        a, b = todo.pop()
+    while pending:
+        a, b = pending.pop()
         visited += 1
         if visited > MAX_INTERVALS:
             return False
@@ -179,7 +179,7 @@ def _search(gap: _Gap, low: Fraction, high: Fraction, least: Any) -> bool:
         middle = _short((a + b) / 2)
         if not a < middle < b or gap._series(ball(middle), gap.phase(middle))[0] < least:
             return False
-        todo += [(middle, b), (a, middle)]
+        pending += [(middle, b), (a, middle)]
     return True
 
 

@@ -129,7 +129,7 @@ def run_task(plan: base.Plan, key: str) -> dict[str, Array]:
 def _derivation(name: str, output: int) -> dict[str, Array]:
     """The derivation, executed: steps, modes of convergence, LaTeX."""
     from ssmtheory.symbolic import kernel_limit
-    from ssmtheory.symbolic.derivation import _plain
+    from ssmtheory.symbolic.derivation import plain
 
     limit = kernel_limit(name, output)
     proof = limit.derivation
@@ -146,7 +146,7 @@ def _derivation(name: str, output: int) -> dict[str, Array]:
         "modes/expression": np.array(str(limit.expr)),
         "modes/latex": np.array(sympy.latex(limit.expr)),
         "derivation/number": np.array([outcome.number for outcome in report.outcomes]),
-        "derivation/text": np.array([_plain(outcome.text) for outcome in report.outcomes]),
+        "derivation/text": np.array([plain(outcome.text) for outcome in report.outcomes]),
         "derivation/latex": np.array([r" \\ ".join(claim.latex() for claim in step.claims) for step in steps]),
         "derivation/kind": np.array([outcome.kind for outcome in report.outcomes]),
         "derivation/checked": np.array([int(outcome.ok) for outcome in report.outcomes], dtype=np.int8),

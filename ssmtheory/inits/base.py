@@ -26,6 +26,7 @@ __all__ = [
     "generators",
     "lecun_normal",
     "log_steps",
+    "paired_layer",
 ]
 
 
@@ -324,3 +325,29 @@ def generators(seed: int, *names: str) -> list[np.random.Generator]:
     """
     root = check_size(seed, 0, "seed")
     return [np.random.default_rng([root, *name.encode()]) for name in names]
+
+
+def paired_layer(
+    poles: Array, B: Array, features: int, seed: int, dt_min: float, dt_max: float, **options: Any
+) -> LayerParameters:
+    """A layer that stores one mode of each conjugate pair: C complex normal, steps log-uniform.
+
+    Args:
+        poles: (modes,) stored poles.
+        B: (modes,) their input.
+        features: number of features.
+        seed: of C and of the steps.
+        dt_min: smallest step in seconds.
+        dt_max: largest step in seconds.
+        options: further fields of `LayerParameters`.
+
+    Returns:
+        The parameters.
+
+    Raises:
+        InputError: a number of features or steps that cannot be.
+    """
+    count = check_size(features, 1, "features")
+    rng_c, rng_dt = generators(seed, "C", "steps")
+    C = complex_normal(rng_c, (count, poles.size))
+    return LayerParameters(poles, B, C, log_steps(rng_dt, count, dt_min, dt_max), **options)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssmtheory.errors import InputError
 from ssmtheory.inits import hippo
-from ssmtheory.inits.base import Initialization, LayerParameters, Realization, complex_normal, generators, log_steps
+from ssmtheory.inits.base import Initialization, LayerParameters, Realization, paired_layer
 from ssmtheory.inits.closed_form import legs_family
 from ssmtheory.lti import LowRankStateSpace, StateSpace, TransferFunction, TriangularStateSpace
 from ssmtheory.typing import Array
@@ -98,18 +98,19 @@ class _Triangular(Initialization):
         Raises:
             InputError: sizes or steps that cannot be.
         """
-        size, count = _even(N), hippo.check_size(features, 1, "features")
+        size = _even(N)
         A, P, B = hippo.nplr(size, self.measure, **self._options())
         shift = float(A[0, 0])
         heights, V = np.linalg.eigh((A - shift * np.eye(size)) * -1j)
         keep = np.argsort(-heights)[: size // 2]
         heights, V = heights[keep], V[:, keep]
-        rng_c, rng_dt = generators(seed, "C", "steps")
-        return LayerParameters(
+        return paired_layer(
             shift + 1j * heights,
             V.conj().T @ B,
-            complex_normal(rng_c, (count, size // 2)),
-            log_steps(rng_dt, count, dt_min, dt_max),
+            features,
+            seed,
+            dt_min,
+            dt_max,
             P=V.conj().T @ P,
             discretization="bilinear_s4",
         )
@@ -386,18 +387,10 @@ class S4(Initialization):
         Raises:
             InputError: sizes or steps that cannot be.
         """
-        size, count = _even(N), hippo.check_size(features, 1, "features")
+        size = _even(N)
         if self.variant == "shipped":
             poles, _, b, p = shipped_modes(size)
         else:
             poles, _, b = (x[..., : size // 2] for x in legs_modes(size))
             p = b / math.sqrt(2)
-        rng_c, rng_dt = generators(seed, "C", "steps")
-        return LayerParameters(
-            poles,
-            b,
-            complex_normal(rng_c, (count, size // 2)),
-            log_steps(rng_dt, count, dt_min, dt_max),
-            P=p[:, None],
-            discretization="bilinear_s4",
-        )
+        return paired_layer(poles, b, features, seed, dt_min, dt_max, P=p[:, None], discretization="bilinear_s4")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ssmtheory.inits import hippo
-from ssmtheory.inits.base import Initialization, LayerParameters, Realization, complex_normal, generators, log_steps
+from ssmtheory.inits.base import Initialization, LayerParameters, Realization, generators, log_steps, paired_layer
 from ssmtheory.inits.closed_form import legs_family
 from ssmtheory.inits.legs import _even, legs_modes, shipped_modes
 from ssmtheory.lti import DiagonalStateSpace
@@ -87,16 +87,9 @@ class _Diagonal(Initialization):
         Raises:
             InputError: sizes or steps that cannot be.
         """
-        size, count = _even(N), hippo.check_size(features, 1, "features")
+        size = _even(N)
         poles, B = self._half(size)
-        rng_c, rng_dt = generators(seed, "C", "steps")
-        return LayerParameters(
-            poles,
-            B,
-            complex_normal(rng_c, (count, poles.size)),
-            log_steps(rng_dt, count, dt_min, dt_max),
-            discretization=self.discretization,
-        )
+        return paired_layer(poles, B, features, seed, dt_min, dt_max, discretization=self.discretization)
 
 
 @dataclass(frozen=True)
@@ -382,12 +375,13 @@ class DSS(Initialization):
         Raises:
             InputError: sizes or steps that cannot be.
         """
-        size, count = _even(N), hippo.check_size(features, 1, "features")
-        rng_c, rng_dt = generators(seed, "C", "steps")
-        return LayerParameters(
+        size = _even(N)
+        return paired_layer(
             -0.5 + 1j * hippo.spectrum(size),
             np.ones(size // 2),
-            complex_normal(rng_c, (count, size // 2)),
-            log_steps(rng_dt, count, dt_min, dt_max),
+            features,
+            seed,
+            dt_min,
+            dt_max,
             discretization="softmax",
         )

@@ -44,6 +44,7 @@ __all__ = [
     "Step",
     "SumLaw",
     "Tends",
+    "plain",
     "steps",
 ]
 
@@ -377,7 +378,7 @@ class Report:
         lines = [f"{self.title}: {self.status}"]
         for outcome in self.outcomes:
             mark = "holds" if outcome.ok else "FAILS"
-            lines.append(f"  {outcome.number:>3} [{outcome.kind}] {mark}: {_plain(outcome.text)}")
+            lines.append(f"  {outcome.number:>3} [{outcome.kind}] {mark}: {plain(outcome.text)}")
             if outcome.detail:
                 lines.append(f"      {outcome.detail}")
         return "\n".join(lines)
@@ -405,8 +406,18 @@ def _bracketed(text: str) -> str:
     return text if re.fullmatch(r"\w+|\\\w+", text.strip()) else f"({text})"
 
 
-def _plain(text: str) -> str:
-    """LaTeX as a line for a terminal: Greek letters and signs as characters, fractions with a slash."""
+def plain(text: str) -> str:
+    r"""LaTeX as a line for a terminal: Greek letters and signs as characters, fractions with a slash.
+
+    Args:
+        text: words with LaTeX in them.
+
+    Returns:
+        The same without commands, as far as they are known.
+
+    >>> plain(r"$\omega \le \frac{N^2}{2}$")
+    'ω ≤ (N^2)/2'
+    """
 
     def fraction(found: re.Match[str]) -> str:
         top, bottom = found[1] or found[2] or "", found[3] or found[4] or ""
@@ -566,10 +577,10 @@ class Derivation:
         return head + body + "\\end{document}\n"
 
     def __str__(self) -> str:
-        lines = [self.title, "=" * len(self.title), _plain(self.setting)] if self.setting else [self.title]
-        lines += [_plain(self.statement), f"Status: {self.status}"]
+        lines = [self.title, "=" * len(self.title), plain(self.setting)] if self.setting else [self.title]
+        lines += [plain(self.statement), f"Status: {self.status}"]
         for number, step in self._numbered():
-            lines.append(f"  {number:>3} [{step.kind}] {_plain(step.text)}")
+            lines.append(f"  {number:>3} [{step.kind}] {plain(step.text)}")
             lines += [f"      {claim}" for claim in step.claims if str(claim)]
         return "\n".join(lines)
 
