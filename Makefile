@@ -6,8 +6,8 @@
 # DEMO_ARGS and TEST_ARGS are passed on: make demo DEMO_ARGS="--text novel.txt", make test TEST_ARGS="tests/scan -x"
 PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# `python -m` in a checkout imports the checkout, so the install is editable: the kernel is compiled beside its source
-BUILD := pyproject.toml setup.py constraints.txt ssmtheory/scan/kernel.c
+# `python -m` in a checkout imports the checkout, so the install is editable: the C sources are compiled in place
+BUILD := pyproject.toml setup.py constraints.txt $(wildcard ssmtheory/scan/*.c)
 # idle OpenMP threads sleep rather than spin: on a busy machine spinning costs more than it saves
 export OMP_WAIT_POLICY ?= PASSIVE
 

@@ -59,7 +59,7 @@ class BuildPy(build_py):
 
 
 class BuildExt(build_ext):
-    """Compile the kernel with OpenMP, without it where the compiler has none, and not at all where there is none."""
+    """Compile each C source with OpenMP, without it where the compiler has none, not at all where there is none."""
 
     def build_extension(self, ext: Extension) -> None:
         plain = list(ext.extra_compile_args)
@@ -71,7 +71,7 @@ class BuildExt(build_ext):
                 super().build_extension(ext)
                 return
             except Exception as error:  # whatever this compiler raises: the second try shows the reason, if it stays
-                self.announce(f"kernel.c: no OpenMP ({error}); compiling for one thread", level=3)
+                self.announce(f"{ext.name}: no OpenMP ({error}); compiling for one thread", level=3)
             ext.extra_compile_args = [*plain, "-O3", "-std=gnu11"]
             ext.extra_link_args = ["-lm"]
         super().build_extension(ext)
@@ -81,6 +81,9 @@ setup(
     packages=[*find_packages(include=["ssmtheory", "ssmtheory.*"]), *SHIPPED],
     package_dir={name: name.rpartition(".")[2] for name in SHIPPED},
     package_data={**PACKAGE_DATA, **SHIPPED},
-    ext_modules=[Extension("ssmtheory.scan._kernel", ["ssmtheory/scan/kernel.c"], optional=True)],
+    ext_modules=[
+        Extension(f"ssmtheory.scan._{source.stem}", [source.relative_to(HERE).as_posix()], optional=True)
+        for source in sorted(HERE.glob("ssmtheory/scan/*.c"))
+    ],
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
 )

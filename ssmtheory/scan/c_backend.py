@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ssmtheory.errors import BackendError
+from ssmtheory.scan import compiled
 from ssmtheory.scan.arrays import COMPLEX, dtype_name
 from ssmtheory.scan.problem import Reduce, chunk_length
 
@@ -60,8 +61,7 @@ class _Problem(ctypes.Structure):
 
 def library_path() -> Path | None:
     """Return the path of the compiled kernel, or None where the package was installed without one."""
-    found = sorted(Path(__file__).parent.glob("_kernel*.so"))
-    return found[0] if found else None
+    return compiled.library_path("kernel")
 
 
 @functools.cache
@@ -72,19 +72,10 @@ def library() -> ctypes.CDLL:
         BackendError: the package was installed on a machine without a C compiler, or its kernel is of another version.
     """
     path = library_path()
-    if path is None:
-        raise BackendError(
-            "backend 'c': the kernel was not compiled when ssmtheory was installed. "
-            "Install a C compiler and run: pip install --force-reinstall --no-deps ssmtheory; "
-            "or choose backend='numpy', 'torch' or 'jax'"
-        )
-    lib = ctypes.CDLL(str(path))
+    lib = compiled.load("kernel", path)
     size = getattr(lib, "ssm_problem_bytes", None)
     if size is None or size() != ctypes.sizeof(_Problem):
-        raise BackendError(
-            f"backend 'c': {path} was compiled from another version of kernel.c. Reinstall the package to compile it "
-            "again, or choose backend='numpy', 'torch' or 'jax'"
-        )
+        raise compiled.stale("kernel", path)
     lib.ssm_instruction_set.restype = ctypes.c_char_p
     return lib
 
