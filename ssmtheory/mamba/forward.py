@@ -38,7 +38,7 @@ from ssmtheory.mamba.config import MambaConfig
 from ssmtheory.scan import causal_conv1d, rms_norm, selective_scan, silu, softplus
 
 __all__ = [
-    "MambaState", "MixerSignals", "Tap", "arithmetic_dtype", "forward", "gate_and_project", "mamba1_mixer",
+    "MambaState", "MixerSignals", "Tap", "arithmetic_dtype", "forward", "gate_and_project", "layer_map", "mamba1_mixer",
     "mamba2_mixer", "rounded", "scan_mamba1", "scan_mamba2",
 ]  # fmt: skip
 
@@ -251,6 +251,17 @@ def forward(
     if not return_state:
         return out
     return out, MambaState(conv, ssm, state.position + int(tokens.shape[1]))
+
+
+def layer_map(
+    weights: Mapping[str, Any], config: MambaConfig, layer: int, residual: Any, *, backend: str = "auto"
+) -> Any:
+    """r^{k+1} from r^k (batch, length, d_model) of a whole text, in the dtype of both: one layer as a map."""
+    prefix = f"backbone.layers.{layer}."
+    hidden = _norm(residual, weights.get, prefix + "norm", config)
+    mixer = _MIXERS[config.family]
+    signals, _ = mixer(hidden, lambda name: weights.get(prefix + "mixer." + name), config, None, None, backend)
+    return residual + signals.update
 
 
 def _norm(x: Any, weight: Weight, name: str, config: MambaConfig) -> Any:

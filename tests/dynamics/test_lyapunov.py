@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from ssmtheory.dynamics import lyapunov
-from ssmtheory.mamba.config import MambaConfig
-from ssmtheory.mamba.forward import MambaState, forward
+from ssmtheory.errors import InputError
+from ssmtheory.mamba.config import MambaConfig, parameter_shapes
+from ssmtheory.mamba.forward import MambaState, forward, layer_map
 from ssmtheory.mamba.initialize import initial_weights
+from ssmtheory.mamba.model import MambaLM
+from ssmtheory.mamba.tangent import layer_tangents
 
 
 def _model() -> tuple[MambaConfig, dict[str, Any]]:
@@ -142,3 +145,67 @@ def test_nothing_written_has_no_field() -> None:
     field = lyapunov.ReceptiveField(np.array([[-1.0]]), 1, 1)
     field.update(np.full((5, 1), 0.1), np.zeros((5, 1, 1)))
     assert np.isnan(field.value).all()
+
+
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def test_depth_exponents_of_matrices_are_the_singular_values_of_their_product() -> None:
+    rng = np.random.default_rng(0)
+    matrices = [np.eye(6) + 0.3 * rng.standard_normal((6, 6)) for _ in range(9)]
+    layers: list[lyapunov.Tangent] = [lambda x, V, M=M: (M @ x, V @ M.T) for M in matrices]  # type: ignore[misc]
+    found = lyapunov.depth_exponents(layers, rng.standard_normal(6), np.eye(6))
+    product = np.linalg.multi_dot(matrices[::-1])
+    np.testing.assert_allclose(found.exponents, np.log(np.linalg.svd(product)[1]) / 9, rtol=0, atol=1e-12)
+    # the running rates give the volume, which is the determinant
+    np.testing.assert_allclose(found.local.sum(), np.log(abs(np.linalg.det(product))), atol=1e-12)
+    # a frame that spans a plane sees that plane only
+    plane = rng.standard_normal((2, 6))
+    basis = np.linalg.qr(plane.T)[0]
+    part = lyapunov.depth_exponents(layers, np.zeros(6), plane)
+    np.testing.assert_allclose(part.exponents, np.log(np.linalg.svd(product @ basis)[1]) / 9, atol=1e-12)
+
+
+def test_depth_exponents_beyond_the_precision_are_not_invented() -> None:
+    layers: list[lyapunov.Tangent] = [lambda x, V: (x, V * np.array([1.0, 1e-5]))] * 6  # type: ignore[list-item]
+    found = lyapunov.depth_exponents(layers, np.zeros(2), np.eye(2) @ _rotation(0.3))
+    assert found.exponents[0] == pytest.approx(np.log(np.cos(0.0)), abs=1e-12)
+    assert np.isnan(found.exponents[1])  # 1e-30 beside 1
+    assert found.local.sum() == pytest.approx(6 * np.log(1e-5), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (0, "between 1 and 4"),
+        (5, "between 1 and 4"),
+        (np.ones((2, 3)), "frame has shape"),
+        (np.ones((2, 4)), "linearly independent"),
+        (np.full((1, 4), np.nan), "not finite"),
+    ],
+)
+def test_depth_exponents_refuse_a_frame_that_does_not_fit(frame: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        lyapunov.depth_exponents([lambda x, V: (x, V)], np.zeros(4), frame)
+
+
+@pytest.mark.parametrize("family", ["mamba1", "mamba2"])
+def test_layer_tangents_against_central_differences(family: str) -> None:
+    sizes = {"d_model": 6, "n_layer": 2, "vocab_size": 7, "d_state": 3}
+    config = MambaConfig.mamba1(**sizes) if family == "mamba1" else MambaConfig.mamba2(**sizes, head_dim=4)
+    rng = np.random.default_rng(1)
+    weights = {k: 0.3 * rng.standard_normal(shape) for k, shape in parameter_shapes(config).items()}
+    model = MambaLM(config, weights, name="small", sha256="0" * 64)
+    x, V = rng.standard_normal((5, 6)), rng.standard_normal((3, 5, 6))
+    for layer, tangent in enumerate(layer_tangents(model)):
+        y, moved = tangent(x, V)
+        step = 1e-6
+
+        def value(r: np.ndarray, layer: int = layer) -> np.ndarray:
+            return layer_map(weights, config, layer, r[None])[0]
+
+        np.testing.assert_allclose(y, value(x), rtol=1e-12, atol=1e-12)
+        expected = np.stack([(value(x + step * v) - value(x - step * v)) / (2 * step) for v in V])
+        np.testing.assert_allclose(moved, expected, rtol=1e-7, atol=1e-8)  # central differences: step^2 and eps/step
+        x = y
