@@ -33,15 +33,20 @@ def layer_tangents(model: MambaLM) -> list[Callable[[np.ndarray, np.ndarray], tu
     jax = require("jax", "jax")
     weights = {name: np.asarray(value, np.float64) for name, value in model.to(backend="numpy").weights.items()}
 
+    def program(arrays: Any, x: Any, V: Any) -> Any:
+        y, push = jax.linearize(lambda r: layer_map(arrays, model.config, 0, r[None])[0], x)
+        return y, jax.vmap(push)(V)
+
+    compiled = jax.jit(program)
+
     def tangent(layer: int) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         prefix = f"backbone.layers.{layer}."
-        mine = {name: value for name, value in weights.items() if name.startswith(prefix)}
-
-        def program(arrays: Any, x: Any, V: Any) -> Any:
-            y, push = jax.linearize(lambda r: layer_map(arrays, model.config, layer, r[None])[0], x)
-            return y, jax.vmap(push)(V)
-
-        compiled = jax.jit(program)
+        # all under the name of layer 0, so that one compiled program serves them all
+        mine = {
+            name.replace(prefix, "backbone.layers.0."): value
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
 
         def run(x: np.ndarray, V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             with jax.enable_x64(True):
