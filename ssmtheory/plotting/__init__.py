@@ -21,6 +21,7 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
         "ssmtheory.plotting.token_dynamics",
         ("overview", "attention", "spectra", "norms", "steps", "concordance", "clustering"),
     ),
+    "depth_exponents": ("ssmtheory.plotting.depth_exponents", ("overview",)),
     "pretrain": ("ssmtheory.plotting.pretraining", ("loss", "dynamics")),
     "transfer_convergence": (
         "ssmtheory.plotting.transfer_convergence",
