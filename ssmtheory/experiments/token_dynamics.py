@@ -329,6 +329,7 @@ def plan_model(model: Any, config: Config) -> base.Plan:
         "attention_rows": list(rows),
         "dtype": model.dtype,
         "backend": str(model.backend),
+        "arithmetic": model.arithmetic,
         "device": model.device,
         "seed": config.seed,
     }

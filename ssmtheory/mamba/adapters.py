@@ -159,7 +159,7 @@ def _against_transformers(model: MambaLM, ids: np.ndarray) -> SelfCheck:
     from ssmtheory.mamba.model import MambaLM
 
     part = (
-        model if config is model.config else MambaLM(config, weights, backend=str(model.backend), device=model.device)
+        model if config is model.config else MambaLM(config, weights, backend=model.backend.asked, device=model.device)
     )
     ours = _mixers_and_logits(part, ids)
     exact: list[list[np.ndarray]] = []

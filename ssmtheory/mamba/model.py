@@ -12,7 +12,7 @@ import numpy as np
 from ssmtheory.errors import BackendError, CheckpointError, InputError, MissingDependencyError, nearest, require
 from ssmtheory.mamba.checkpoint import model_sha256, read_checkpoint, read_json, save_checkpoint
 from ssmtheory.mamba.config import MambaConfig, parameter_shapes
-from ssmtheory.mamba.forward import MambaState, MixerSignals, Tap, forward
+from ssmtheory.mamba.forward import MambaState, MixerSignals, Tap, arithmetic_dtype, forward
 from ssmtheory.mamba.tokenizer import Tokenizer, find_tokenizer
 from ssmtheory.resources import folder as resource_folder
 from ssmtheory.scan import resolve_backend
@@ -94,8 +94,11 @@ class MambaLM:
         with self._precision():
             self.weights: dict[str, Any] = {key: self._put(value) for key, value in arrays.items()}
             resolved = resolve_backend(next(iter(self.weights.values())), backend=backend)
-        #: the scan backend in use, a string with the attribute `reason`
+        #: the scan backend in use, a string with the attributes `reason` and `asked`
         self.backend = resolved
+        first = next(iter(self.weights.values()))
+        #: name of the dtype that the model is computed in: wider than its own for float32 on NumPy, see `forward`
+        self.arithmetic = str(np.dtype(arithmetic_dtype(first, backend))) if self._framework == "numpy" else self.dtype
 
     def __repr__(self) -> str:
         c = self.config
@@ -124,7 +127,7 @@ class MambaLM:
         """The same model in another dtype, on another backend or device."""
         arrays = {key: _numpy(value).astype(dtype or self.dtype) for key, value in self.weights.items()}
         return MambaLM(
-            self.config, arrays, name=self.name, sha256=self.sha256, backend=backend or str(self.backend),
+            self.config, arrays, name=self.name, sha256=self.sha256, backend=backend or self.backend.asked,
             device=device or self.device, tokenizer=self._tokenizer, check=self.check,
         )  # fmt: skip
 
@@ -167,7 +170,7 @@ class MambaLM:
                 return (out, state) if return_state else out
             return forward(
                 self.weights, self.config, self._put(ids), state, return_state=return_state, tap=tap,
-                backend=str(self.backend), logits=logits,
+                backend=self.backend.asked, logits=logits,
             )  # fmt: skip
 
     def _compiled(self, ids: np.ndarray, state: MambaState | None, logits: str) -> tuple[Any, MambaState]:
@@ -175,7 +178,7 @@ class MambaLM:
         import jax
 
         if logits not in self._programs:
-            config, backend = self.config, str(self.backend)
+            config, backend = self.config, self.backend.asked
 
             def program(weights: Any, tokens: Any, conv: list[Any], ssm: list[Any]) -> Any:
                 start = MambaState(conv, ssm)

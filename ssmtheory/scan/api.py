@@ -44,28 +44,34 @@ class ResolvedBackend(str):
 
     Attributes:
         reason: why this backend, in words.
+        asked: what was asked for: "auto" or the name.
     """
 
     reason: str
+    asked: str
 
-    def __new__(cls, name: str, reason: str) -> ResolvedBackend:
+    def __new__(cls, name: str, reason: str, asked: str = "auto") -> ResolvedBackend:
         self = super().__new__(cls, name)
-        self.reason = reason
+        self.reason, self.asked = reason, asked
         return self
+
+    def __getnewargs__(self) -> tuple[str, str, str]:  # type: ignore[override]
+        return str(self), self.reason, self.asked
 
 
 def resolve_backend(*arrays: Array, backend: str = "auto") -> ResolvedBackend:
-    """Say which backend a call on these arrays would use, and why.
+    """Say which backend a scan of these arrays would use, and why.
 
-    "auto" follows the arrays and never converts them: NumPy arrays run on "numpy", PyTorch tensors on "torch", JAX
-    arrays on "jax". The compiled kernel "c" and the sequential "reference" are used only when named.
+    "auto" never converts arrays. NumPy arrays, and PyTorch tensors in main memory, run on the compiled kernel "c" where
+    it was compiled at install, and on "numpy" and "torch" where it was not; tensors elsewhere run on "torch", JAX
+    arrays on "jax". The sequential "reference" is used only when named.
 
     Args:
         *arrays: arrays that the call would be given; none at all means NumPy arrays.
         backend: "auto" or a name.
 
     Returns:
-        The backend's name, a string with an attribute ``reason``.
+        The backend's name, a string with the attributes ``reason`` and ``asked``.
 
     Raises:
         InputError: unknown name, or arrays of two libraries.
@@ -73,30 +79,52 @@ def resolve_backend(*arrays: Array, backend: str = "auto") -> ResolvedBackend:
         MissingDependencyError: the named backend needs a package that is not installed.
 
     >>> import numpy as np
-    >>> name = resolve_backend(np.zeros(3))
+    >>> name = resolve_backend(np.zeros(3), backend="numpy")
     >>> name, name.reason
-    ('numpy', 'the arrays are of numpy')
+    ('numpy', 'it was named')
     """
     kind = kind_of(**{f"array {i}": array for i, array in enumerate(arrays)}) if arrays else "numpy"
-    return _resolve(kind, backend)
+    return ResolvedBackend(*_resolve(kind, backend, arrays[0] if arrays else None, compiled=True), backend)
 
 
-def _resolve(kind: str, backend: str) -> ResolvedBackend:
+def _resolve(kind: str, backend: str, array: Array | None, *, compiled: bool) -> tuple[str, str]:
+    """The backend and the reason; without ``compiled`` there is no kernel that "auto" could choose."""
     if backend not in BACKENDS:
         allowed = ", ".join(repr(name) for name in BACKENDS)
         raise InputError(f"backend={backend!r}: must be one of {allowed}.{nearest(backend, BACKENDS)}")
     if backend == "auto":
-        return ResolvedBackend(kind, f"the arrays are of {kind}")
+        return _choose(kind, array) if compiled else (kind, f"the arrays are of {kind}")
     if backend not in _OF_KIND[kind]:
         allowed = ", ".join(repr(name) for name in ("auto", *_OF_KIND[kind]))
         raise BackendError(f"backend={backend!r} does not take {kind} arrays: use one of {allowed}, or convert them")
     if backend in ("torch", "jax") and kind != backend and importlib.util.find_spec(backend) is None:
         raise MissingDependencyError(f"backend={backend!r} needs {backend}: pip install 'ssmtheory[{backend}]'")
-    if backend == "c":
+    if backend == "c" and not (kind == "torch" and _kernel(kind)[0]):
         from ssmtheory.scan import c_backend
 
         c_backend.library()
-    return ResolvedBackend(backend, "it was named")
+    return backend, "it was named"
+
+
+def _choose(kind: str, array: Any) -> tuple[str, str]:
+    """What "auto" means for a scan, and why."""
+    if kind == "jax":
+        return kind, "the arrays are of jax"
+    if kind == "torch" and array.device.type != "cpu":
+        return kind, f"the tensors are on {array.device.type}"
+    usable, words = _kernel(kind)
+    return "c" if usable else kind, f"the arrays are of {kind} and the kernel is {words}"
+
+
+def _kernel(kind: str) -> tuple[bool, str]:
+    """Whether the compiled kernel can be used, and its state in words."""
+    if kind == "torch":
+        from ssmtheory.scan import torch_ops
+
+        return torch_ops.KERNEL
+    from ssmtheory.scan import c_backend
+
+    return c_backend.status()
 
 
 def selective_scan(
@@ -151,8 +179,8 @@ def selective_scan(
             last state), carries no gradient, and is valid during the call only.
         out: (batch, length, channel) of the dtype of u; receives y and is returned. Not for JAX, nor for tensors that
             need a gradient.
-        backend: "auto" (follows the arrays), "numpy", "torch", "jax", "c" or "reference"; see :func:`resolve_backend`.
-            NumPy arrays may name any; they come back as NumPy arrays.
+        backend: "auto" (the compiled kernel where there is one, else that of the arrays), "numpy", "torch", "jax",
+            "c" or "reference"; see :func:`resolve_backend`. NumPy arrays may name any and come back as NumPy arrays.
         conjugate_pairs: y_t = 2 Re(C_t . h_t): each complex state stands for itself and its conjugate.
 
     Returns:
@@ -176,8 +204,7 @@ def selective_scan(
         "initial_state": initial_state, "reset": reset, "out": out,
     }  # fmt: skip
     kind = kind_of(**arrays)
-    name = _resolve(kind, backend)
-    xp = array_namespace(u)
+    name, _ = _resolve(kind, backend, u, compiled=True)
     heads = _check(arrays)
     if conjugate_pairs and not any(dtype_name(x) in COMPLEX for x in (A, B, C)):
         raise InputError("conjugate_pairs=True with real A, B and C: a real state has no conjugate; use False")
@@ -185,19 +212,19 @@ def selective_scan(
         raise InputError(f"reduce is of type {type(reduce).__name__}: must be a function of (states, start)")
     _check_device(arrays)
 
+    if name == "c":
+        y, last = _compiled(kind, u).selective_scan(
+            arrays, softplus=bool(delta_softplus), reverse=bool(reverse), reduce=reduce,
+            scale=2 if conjugate_pairs else 1, out=out,
+        )  # fmt: skip
+        return (y, last) if return_last_state else y
+
+    xp = array_namespace(u)
     channels = u.shape[2]
     real_inputs = [x for x in (u, delta, A, B, C, D, z, delta_bias, initial_state) if x is not None]
     complex_state = any(dtype_name(x) in COMPLEX for x in real_inputs)
     wide = any(dtype_name(x) in ("float64", "complex128") for x in real_inputs)
     real = xp.float64 if wide else xp.float32
-
-    if name == "c":
-        y, last = _run_compiled(arrays, bool(delta_softplus), bool(reverse), reduce, 2 if conjugate_pairs else 1, wide)
-        if out is not None and y is not out:
-            out[...] = xp.astype(y, out.dtype, copy=False)
-        y = out if out is not None else xp.astype(y, u.dtype, copy=False)
-        return (y, last) if return_last_state else y
-
     step = delta
     if delta_bias is not None or delta_softplus:
         step = xp.astype(delta, real, copy=False)
@@ -282,7 +309,7 @@ def linear_recurrence(
     """
     arrays = {"a": a, "b": b, "initial_state": initial_state, "reset": reset, "out": out}
     kind = kind_of(**arrays)
-    name = _resolve(kind, backend)
+    name, _ = _resolve(kind, backend, b, compiled=False)
     if name == "c":
         raise BackendError("backend='c' has no linear_recurrence: use 'auto'")
     _check_device(arrays)
@@ -375,21 +402,15 @@ def _run(name: str, kind: str, problem: ScanProblem, reduce: Reduce | None, out:
     return module.selective_scan(problem, reduce=reduce)
 
 
-def _run_compiled(
-    arrays: dict[str, Any], softplus: bool, reverse: bool, reduce: Reduce | None, scale: int, wide: bool
-) -> tuple[Array, Array]:
-    """The compiled kernel, which takes bias, softplus, skip and gate itself; y goes straight to `out` if it can."""
-    from ssmtheory.scan import c_backend
-
-    u, out = arrays["u"], arrays["out"]
-    if kind_of(u=u) == "torch" and u.device.type != "cpu":
-        raise BackendError(f"backend='c' does not do tensors on {u.device} (CPU only). Use backend='auto'")
-    direct = out is not None and dtype_name(out) in ("float32", "float64") and _separate(out, arrays)
-    options = {key: value for key, value in arrays.items() if key != "out"}
-    return c_backend.selective_scan(
-        **options, delta_softplus=softplus, reverse=reverse, reduce=reduce, out=out if direct else None, scale=scale,
-        wide=wide,
-    )  # fmt: skip
+def _compiled(kind: str, u: Array) -> Any:
+    """The module that runs the compiled kernel, which takes bias, softplus, skip and gate itself."""
+    if kind == "torch":
+        if u.device.type != "cpu":
+            raise BackendError(f"backend='c' does not do tensors on {u.device} (CPU only). Use backend='auto'")
+        from ssmtheory.scan import torch_ops as module
+    else:
+        from ssmtheory.scan import c_backend as module  # type: ignore[no-redef]
+    return module
 
 
 def _check(arrays: dict[str, Any]) -> int:

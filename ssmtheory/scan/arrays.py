@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
-from array_api_compat import array_namespace, is_jax_array, is_numpy_array, is_torch_array
+from array_api_compat import array_namespace, is_jax_array, is_numpy_array
 
 from ssmtheory.errors import InputError
 from ssmtheory.typing import Array, DType, Namespace
@@ -19,10 +20,11 @@ COMPLEX = ("complex64", "complex128")
 
 def array_kind(value: object) -> str | None:
     """ "numpy", "torch" or "jax"; None for anything else. Imports none of them."""
+    # first, and without the cached functions below, on which torch.compile warns
+    if "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor):
+        return "torch"
     if is_numpy_array(value):
         return "numpy"
-    if is_torch_array(value):
-        return "torch"
     if is_jax_array(value):
         return "jax"
     return None
@@ -69,13 +71,14 @@ def common_namespace(**arrays: Array | None) -> Namespace:
 
 def dtype_name(array: Any) -> str:
     """ "float32", "bfloat16", ...: the same names for every library."""
-    return _name_of(array.dtype)
+    dtype = array.dtype
+    return str(dtype)[6:] if type(dtype).__module__ == "torch" else _name_of(dtype)
 
 
 @functools.cache
 def _name_of(dtype: DType) -> str:
     # cached: NumPy takes several microseconds to name a dtype, and a call asks for twenty names
-    return str(dtype).removeprefix("torch.")
+    return str(dtype)
 
 
 def compute_dtype(xp: Namespace, *arrays: Array | None) -> DType:

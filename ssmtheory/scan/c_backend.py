@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from ssmtheory.scan import compiled
 from ssmtheory.scan.arrays import COMPLEX, dtype_name
 from ssmtheory.scan.problem import Reduce, chunk_length
 
-__all__ = ["instruction_set", "library", "library_path", "selective_scan"]
+__all__ = [
+    "ScanCall", "instruction_set", "library", "library_path", "run_backward", "run_forward", "selective_scan", "status",
+]  # fmt: skip
 
 SEGMENT = 16
 """Steps between two checkpoints: SEG of kernel.c."""
@@ -93,8 +97,17 @@ def instruction_set(number: int = 0) -> str | None:
     return None if name is None else name.decode()
 
 
+@functools.cache
+def status() -> tuple[bool, str]:
+    """Whether the kernel can be used, and in words why: "compiled (avx2)", "not compiled", ..."""
+    try:
+        return True, f"compiled ({instruction_set()})"
+    except BackendError:
+        return False, "not compiled" if library_path() is None else "compiled from another version"
+
+
 @dataclass(frozen=True)
-class _Call:
+class ScanCall:
     """Arguments of one scan: all arrays of one library, of float32, float64, complex64 or complex128.
 
     Shapes are those of :func:`ssmtheory.scan.selective_scan`, but that B and C always have a group axis, of one size.
@@ -137,8 +150,12 @@ class _Call:
             return "complex128" if self.wide else "complex64"
         return "float64" if self.wide else "float32"
 
-    def arrays(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.ARRAYS)
+    @property
+    def checkpoints(self) -> tuple[tuple[int, ...], str]:
+        """Shape (batch, segment, state, 1 or 2, channel) and dtype of the states that the backward pass starts from."""
+        batch, length, channels, _, states = self.sizes
+        shape = (batch, -(-length // SEGMENT), states, 2 if self.complex_state else 1, channels)
+        return shape, "float32" if self.kind == _FLOAT else "float64"
 
     def problem(self, **views: Any) -> tuple[_Problem, list[Any]]:
         """The problem as the kernel takes it, without outputs, and what must live as long."""
@@ -212,15 +229,12 @@ def _run(function: str, problem: _Problem) -> None:
         raise MemoryError("backend 'c': no memory for the scratch space of the scan")
 
 
-def _forward(call: _Call, out: Any = None, keep: bool = False) -> tuple[Any, Any, Any]:
+def run_forward(call: ScanCall, out: Any = None, keep: bool = False) -> tuple[Any, Any, Any]:
     """y, the last state, and the checkpoints (batch, segment, state, 1 or 2, channel) if wanted."""
-    batch, length, channels, _, states = call.sizes
+    batch, _, channels, _, states = call.sizes
     y = _empty(call.u, call.u.shape) if out is None else out
     last = _empty(call.u, (batch, channels, states), call.state_dtype)
-    kept = None
-    if keep:
-        shape = (batch, -(-length // SEGMENT), states, 2 if call.complex_state else 1, channels)
-        kept = _empty(call.u, shape, "float32" if call.kind == _FLOAT else "float64")
+    kept = _empty(call.u, *call.checkpoints) if keep else None
     problem, alive = call.problem(y=y, last=last)
     problem.kept = _address(kept)
     if call.reduce is None:
@@ -231,7 +245,7 @@ def _forward(call: _Call, out: Any = None, keep: bool = False) -> tuple[Any, Any
     return y, last, kept
 
 
-def _stream(call: _Call, problem: _Problem, last: Any) -> None:
+def _stream(call: ScanCall, problem: _Problem, last: Any) -> None:
     """The forward scan a chunk at a time, each followed by a call of `reduce` with its states."""
     batch, length, channels, _, states = call.sizes
     assert call.reduce is not None
@@ -260,7 +274,7 @@ def _stream(call: _Call, problem: _Problem, last: Any) -> None:
         last[...] = state
 
 
-def _backward(call: _Call, kept: Any, dy: Any, dlast: Any) -> tuple[Any, ...]:
+def run_backward(call: ScanCall, kept: Any, dy: Any, dlast: Any) -> tuple[Any, ...]:
     """Cotangents of the arrays of the call, in their order; None where there is no array."""
     batch, _, channels, groups, _ = call.sizes
     _, cuts = _pieces(batch, channels, groups)
@@ -303,103 +317,56 @@ def _like(gradient: Any, x: Any) -> Any:
     return gradient.to(x.dtype)
 
 
-@functools.cache
-def _function() -> Any:
-    import torch
-
-    class CompiledScan(torch.autograd.Function):
-        """Keeps the state at every 16th step and recomputes the states between in the backward pass."""
-
-        @staticmethod
-        def forward(options: _Call, *arrays: Any) -> Any:
-            return _forward(replace(options, **dict(zip(_Call.ARRAYS, arrays, strict=True))), keep=True)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-            ctx.options, *arrays = inputs
-            ctx.mark_non_differentiable(output[2])
-            ctx.save_for_backward(*arrays, output[2])
-
-        @staticmethod
-        def backward(ctx: Any, dy: Any, dlast: Any, _: Any) -> Any:
-            return None, *CompiledAdjoint.apply(ctx.options, dy, dlast, *ctx.saved_tensors)
-
-    class CompiledAdjoint(torch.autograd.Function):
-        """The adjoint scan, a function of its own so that differentiating it again is refused in words."""
-
-        @staticmethod
-        def forward(options: _Call, dy: Any, dlast: Any, *arrays: Any) -> Any:
-            *arrays, kept = arrays  # type: ignore[assignment]
-            call = replace(options, **dict(zip(_Call.ARRAYS, arrays, strict=True)))
-            return _backward(call, kept, dy.resolve_neg(), dlast.resolve_conj().resolve_neg())
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-            pass
-
-        @staticmethod
-        def backward(ctx: Any, *gradients: Any) -> Any:
-            raise BackendError(
-                "backend='c': the gradient of the scan cannot be differentiated again (create_graph=True). "
-                "Use JAX arrays (backend='jax') for second derivatives"
-            )
-
-    return CompiledScan
-
-
 def selective_scan(
-    u: Any,
-    delta: Any,
-    A: Any,
-    B: Any,
-    C: Any,
-    *,
-    D: Any,
-    z: Any,
-    delta_bias: Any,
-    delta_softplus: bool,
-    initial_state: Any,
-    reverse: bool,
-    reset: Any,
-    reduce: Reduce | None,
-    out: Any,
-    scale: int,
-    wide: bool,
+    arrays: Mapping[str, Any], *, softplus: bool, reverse: bool, reduce: Reduce | None, scale: int, out: Any
 ) -> tuple[Any, Any]:
-    """Run the kernel on validated arguments, those of :func:`ssmtheory.scan.selective_scan`.
+    """Run the kernel on NumPy arrays (tensors: :mod:`ssmtheory.scan.torch_ops`).
 
     Args:
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse, reset, reduce: as there.
-        out: receives y; float32 or float64, and not the memory of an input. None makes an array.
+        arrays: the validated arrays of :func:`ssmtheory.scan.selective_scan`, by name.
+        softplus, reverse, reduce: as there.
         scale: multiplies Re(C h): 2 for conjugate pairs.
-        wide: some input is float64 or complex128.
+        out: receives y, if given.
 
     Returns:
-        y (batch, length, channel) of the dtype of u, half precisions as float32, and the last state
-        (batch, channel, state).
+        y (batch, length, channel) of the dtype of u, and the last state (batch, channel, state).
     """
-    arrays = {
-        "u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias,
-        "initial_state": initial_state, "reset": reset,
-    }  # fmt: skip
-    complex_state = any(x is not None and dtype_name(x) in COMPLEX for x in arrays.values())
-    arrays = {name: _readable(x) for name, x in arrays.items()}
-    arrays["B"], arrays["C"] = _same_groups(arrays["B"], arrays["C"])
-    options = _Call(
-        **dict.fromkeys(_Call.ARRAYS), softplus=delta_softplus, reverse=reverse, scale=scale, wide=wide,
-        complex_state=complex_state, reduce=reduce,
+    values = {name: arrays[name] for name in ScanCall.ARRAYS}
+    values["B"], values["C"] = same_groups(values["B"], values["C"])
+    call = scan_call(values.values(), softplus, reverse, scale, reduce)
+    if out is None:
+        y, last, _ = run_forward(call)
+        return y.astype(arrays["u"].dtype, copy=False), last
+    # the kernel reads its inputs again after it has written y
+    direct = dtype_name(out) in ("float32", "float64") and out.flags.aligned and out.flags.writeable
+    direct = direct and not any(x is not None and np.may_share_memory(out, x) for x in values.values())
+    y, last, _ = run_forward(call, out if direct else None)
+    if not direct:
+        out[...] = y
+    return out, last
+
+
+def scan_call(
+    arrays: Iterable[Any], softplus: bool, reverse: bool, scale: int, reduce: Reduce | None = None, read: bool = True
+) -> ScanCall:
+    """The call of the kernel on arrays in the order of `ScanCall.ARRAYS`, B and C with equal groups.
+
+    Args:
+        arrays: None where there is none.
+        softplus, reverse, scale, reduce: as of :func:`selective_scan`.
+        read: False for arrays without memory, of which only shapes and dtypes will be asked.
+    """
+    given = list(arrays)
+    names = {dtype_name(x) for x in given if x is not None}
+    values = [readable(x) for x in given] if read else given
+    return ScanCall(
+        **dict(zip(ScanCall.ARRAYS, values, strict=True)), softplus=softplus, reverse=reverse, scale=scale,
+        wide=not names.isdisjoint(("float64", "complex128")), complex_state=not names.isdisjoint(COMPLEX),
+        reduce=reduce,
     )  # fmt: skip
-    if not isinstance(u, np.ndarray):
-        import torch
-
-        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in arrays.values()):
-            y, last, _ = _function().apply(options, *(arrays[name] for name in _Call.ARRAYS))
-            return y, last
-    y, last, _ = _forward(replace(options, **arrays), out)
-    return y, last
 
 
-def _readable(x: Any) -> Any:
+def readable(x: Any) -> Any:
     """An array as the kernel can read it: half precisions become float32, all else is left where it is."""
     if x is None:
         return None
@@ -409,10 +376,12 @@ def _readable(x: Any) -> Any:
     return x.float() if half else x.resolve_conj().resolve_neg()
 
 
-def _same_groups(B: Any, C: Any) -> tuple[Any, Any]:
+def same_groups(B: Any, C: Any) -> tuple[Any, Any]:
     """B and C with a group axis, of one size."""
     B, C = (x if x.ndim == 4 else x[:, :, None, :] for x in (B, C))
-    groups = int(np.lcm(B.shape[2], C.shape[2]))
+    if B.shape[2] == C.shape[2]:
+        return B, C
+    groups = math.lcm(B.shape[2], C.shape[2])
 
     def spread(x: Any) -> Any:
         times = groups // x.shape[2]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from ssmtheory.errors import BackendError, InputError, MissingDependencyError
-from ssmtheory.scan import BACKENDS, c_backend, linear_recurrence, resolve_backend, selective_scan
+from ssmtheory.scan import BACKENDS, c_backend, linear_recurrence, resolve_backend, selective_scan, torch_ops
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
@@ -99,12 +101,20 @@ def test_out_is_refused_where_it_cannot_be() -> None:
 
 
 def test_auto_follows_the_arrays() -> None:
-    assert resolve_backend() == "numpy"
-    name = resolve_backend(torch.ones(1))
-    assert name == "torch"
-    assert name.reason == "the arrays are of torch"
+    usable, words = c_backend.status()
+    for array, kind in ((np.ones(1), "numpy"), (torch.ones(1), "torch")):
+        name = resolve_backend(array)
+        assert name == ("c" if usable else kind)
+        assert name.reason == f"the arrays are of {kind} and the kernel is {words}"
+        assert name.asked == "auto"
+    assert resolve_backend() == resolve_backend(np.ones(1))
+    name = resolve_backend(torch.ones(1, device="meta"))
+    assert (name, name.reason) == ("torch", "the tensors are on meta")
     assert resolve_backend(jnp.ones(1)) == "jax"
-    assert resolve_backend(np.ones(1), backend="torch").reason == "it was named"
+    name = resolve_backend(np.ones(1), backend="torch")
+    assert (name.reason, name.asked) == ("it was named", "torch")
+    copy = pickle.loads(pickle.dumps(name))
+    assert (copy, copy.reason, copy.asked) == (name, name.reason, name.asked)
     with pytest.raises(InputError, match="one library"):
         resolve_backend(np.ones(1), torch.ones(1))
     with pytest.raises(BackendError, match="does not take torch arrays: use one of 'auto', 'torch', 'c'"):
@@ -133,6 +143,28 @@ def test_uncompiled_kernel_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
             resolve_backend(backend="c")
     finally:
         c_backend.library.cache_clear()
+
+
+@pytest.mark.parametrize("words", ["not compiled", "compiled from another version"])
+def test_auto_without_a_usable_kernel(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        c_backend, "library_path", lambda: None if words == "not compiled" else ctypes.util.find_library("c")
+    )
+    monkeypatch.setattr(torch_ops, "KERNEL", (False, words))
+    c_backend.library.cache_clear()
+    c_backend.status.cache_clear()
+    try:
+        assert c_backend.status() == (False, words)
+        for array, kind in ((np.ones(1), "numpy"), (torch.ones(1), "torch")):
+            name = resolve_backend(array)
+            assert (name, name.reason) == (kind, f"the arrays are of {kind} and the kernel is {words}")
+        with pytest.raises(BackendError, match="compile"):
+            resolve_backend(torch.ones(1), backend="c")
+        y = selective_scan(**arguments())
+        np.testing.assert_array_equal(y, selective_scan(**arguments(backend="numpy")))
+    finally:
+        c_backend.library.cache_clear()
+        c_backend.status.cache_clear()
 
 
 def test_every_backend_name_resolves() -> None:
