@@ -219,53 +219,13 @@ def selective_scan(
         )  # fmt: skip
         return (y, last) if return_last_state else y
 
-    xp = array_namespace(u)
-    channels = u.shape[2]
-    real_inputs = [x for x in (u, delta, A, B, C, D, z, delta_bias, initial_state) if x is not None]
-    complex_state = any(dtype_name(x) in COMPLEX for x in real_inputs)
-    wide = any(dtype_name(x) in ("float64", "complex128") for x in real_inputs)
-    real = xp.float64 if wide else xp.float32
-    step = delta
-    if delta_bias is not None or delta_softplus:
-        step = xp.astype(delta, real, copy=False)
-    if delta_bias is not None:
-        step = step + delta_bias
-    if delta_softplus:
-        step = softplus(step)
-    skip = D
-    if heads:
-        step = _per_channel(xp, step, channels)
-        skip = None if D is None else _per_channel(xp, D, channels)
-        A = _per_channel(xp, A, channels)[:, None]
-    problem = ScanProblem(
-        u=u,
-        delta=step,
-        A=A,
-        B=B if B.ndim == 4 else B[:, :, None, :],
-        C=C if C.ndim == 4 else C[:, :, None, :],
-        initial_state=initial_state,
-        reset=reset,
-        reverse=bool(reverse),
-        scale=2 if conjugate_pairs else 1,
-        compute_dtype="float64" if wide else "float32",
-        complex_state=complex_state,
-    )
-    problem = _same_groups(xp, problem)
-    # what follows reads u again, so that y may go straight to `out` only if that is not memory of an input
-    direct = out is not None and kind == "numpy" and name in ("numpy", "reference") and _separate(out, arrays)
-    direct = direct and dtype_name(out) == problem.compute_dtype
-    y, last = _run(name, kind, problem, reduce, out if direct else None)
-    if skip is not None:
-        y = _plus(kind, y, u * skip)
-    if z is not None:
-        y = _times(kind, y, silu(xp.astype(z, real, copy=False)))
-    if out is not None:
-        if y is not out:
-            out[...] = xp.astype(y, out.dtype, copy=False)
-        y = out
-    elif dtype_name(y) != dtype_name(u):
-        y = xp.astype(y, u.dtype)
-    return (y, last) if return_last_state else y
+    run = plain_scan
+    if _tracing(kind):
+        from ssmtheory.scan.torch_eager import plain_scan as run
+    return run(
+        name, kind, arrays, heads > 0, bool(delta_softplus), bool(reverse), 2 if conjugate_pairs else 1, reduce,
+        return_last_state,
+    )  # fmt: skip
 
 
 def linear_recurrence(
@@ -357,6 +317,8 @@ def linear_recurrence(
         else:
             raise InputError(f"reset has shape {tuple(reset.shape)}: must be ({length},) or (b.shape[0], {length})")
     module = _module(name)
+    if _tracing(kind):
+        from ssmtheory.scan import torch_eager as module
     options: dict[str, Any] = {
         "initial_state": initial_state,
         "reset": reset,
@@ -378,6 +340,77 @@ def linear_recurrence(
         out[...] = states
         states = out
     return (states, last) if return_last_state else states
+
+
+def plain_scan(
+    name: str,
+    kind: str,
+    arrays: dict[str, Any],
+    heads: bool,
+    delta_softplus: bool,
+    reverse: bool,
+    scale: int,
+    reduce: Reduce | None,
+    return_last_state: bool,
+) -> Any:
+    """The scan by a backend that knows the recurrence only: bias, softplus, skip and gate are array operations here."""
+    u, delta, A, B, C, D, z, delta_bias, initial_state, reset, out = arrays.values()
+    xp = array_namespace(u)
+    channels = u.shape[2]
+    real_inputs = [x for x in (u, delta, A, B, C, D, z, delta_bias, initial_state) if x is not None]
+    complex_state = any(dtype_name(x) in COMPLEX for x in real_inputs)
+    wide = any(dtype_name(x) in ("float64", "complex128") for x in real_inputs)
+    real = xp.float64 if wide else xp.float32
+    step = delta
+    if delta_bias is not None or delta_softplus:
+        step = xp.astype(delta, real, copy=False)
+    if delta_bias is not None:
+        step = step + delta_bias
+    if delta_softplus:
+        step = softplus(step)
+    skip = D
+    if heads:
+        step = _per_channel(xp, step, channels)
+        skip = None if D is None else _per_channel(xp, D, channels)
+        A = _per_channel(xp, A, channels)[:, None]
+    problem = ScanProblem(
+        u=u,
+        delta=step,
+        A=A,
+        B=B if B.ndim == 4 else B[:, :, None, :],
+        C=C if C.ndim == 4 else C[:, :, None, :],
+        initial_state=initial_state,
+        reset=reset,
+        reverse=reverse,
+        scale=scale,
+        compute_dtype="float64" if wide else "float32",
+        complex_state=complex_state,
+    )
+    problem = _same_groups(xp, problem)
+    # what follows reads u again, so that y may go straight to `out` only if that is not memory of an input
+    direct = out is not None and kind == "numpy" and name in ("numpy", "reference") and _separate(out, arrays)
+    direct = direct and dtype_name(out) == problem.compute_dtype
+    y, last = _run(name, kind, problem, reduce, out if direct else None)
+    if skip is not None:
+        y = _plus(kind, y, u * skip)
+    if z is not None:
+        y = _times(kind, y, silu(xp.astype(z, real, copy=False)))
+    if out is not None:
+        if y is not out:
+            out[...] = xp.astype(y, out.dtype, copy=False)
+        y = out
+    elif dtype_name(y) != dtype_name(u):
+        y = xp.astype(y, u.dtype)
+    return (y, last) if return_last_state else y
+
+
+def _tracing(kind: str) -> bool:
+    """Whether torch.compile is at work on tensors."""
+    if kind != "torch":
+        return False
+    import torch
+
+    return torch.compiler.is_compiling()
 
 
 def _module(name: str) -> Any:

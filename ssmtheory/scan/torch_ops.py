@@ -20,7 +20,7 @@ from ssmtheory.errors import BackendError
 from ssmtheory.scan import c_backend
 from ssmtheory.scan.problem import Reduce
 
-__all__ = ["KERNEL", "selective_scan"]
+__all__ = ["KERNEL", "selective_scan", "streamed"]
 
 #: The state of the kernel, once and for all: torch.compile cannot look into a folder.
 KERNEL = c_backend.status()
@@ -61,7 +61,10 @@ def selective_scan(
     tensors = [B if name == "B" else C if name == "C" else arrays[name] for name in _ARRAYS]
     wants = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
     if reduce is not None:
-        y, last = _streamed(tensors, softplus, reverse, scale, reduce)
+        run = streamed
+        if torch.compiler.is_compiling():
+            from ssmtheory.scan.torch_eager import streamed as run
+        y, last = run(tensors, softplus, reverse, scale, reduce)
         if out is not None:
             return out.copy_(y), last
         if not wants:
@@ -72,7 +75,8 @@ def selective_scan(
     return y, last
 
 
-def _streamed(tensors: list[Any], softplus: bool, reverse: bool, scale: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
+def streamed(tensors: list[Any], softplus: bool, reverse: bool, scale: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
+    """y and the last state, without gradients, by the kernel in double precision that shows its states to `reduce`."""
     try:
         tensors[0].data_ptr()
     except RuntimeError as error:
