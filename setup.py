@@ -21,6 +21,7 @@ SHIPPED = {f"ssmtheory._shipped.{name}": files for name, files in SHIPPED.items(
 PACKAGE_DATA = {
     "ssmtheory": ["references.bib"],
     "ssmtheory.scan": ["*.c"],
+    "ssmtheory.bench": ["*.c"],
     "ssmtheory.data": ["corpora/*.xz", "corpora/*.md", "corpora/*.json"],
     "ssmtheory.mamba": ["pretrained/*", "pretrained/*/*", "pretrained/*/*/*"],
 }
@@ -82,8 +83,10 @@ setup(
     package_dir={name: name.rpartition(".")[2] for name in SHIPPED},
     package_data={**PACKAGE_DATA, **SHIPPED},
     ext_modules=[
-        Extension(f"ssmtheory.scan._{source.stem}", [source.relative_to(HERE).as_posix()], optional=True)
-        for source in sorted(HERE.glob("ssmtheory/scan/*.c"))
+        Extension(
+            f"ssmtheory.{source.parent.name}._{source.stem}", [source.relative_to(HERE).as_posix()], optional=True
+        )
+        for source in sorted([*HERE.glob("ssmtheory/scan/*.c"), *HERE.glob("ssmtheory/bench/*.c")])
     ],
     cmdclass={"build_py": BuildPy, "build_ext": BuildExt},
 )

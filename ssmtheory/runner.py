@@ -54,6 +54,9 @@ def load(name: str) -> types.ModuleType:
         return importlib.import_module(name)
     known = experiments.available()
     plain = name.replace("-", "_")
+    if plain == "bench":
+        # has the names of an experiment, and a place of its own
+        return importlib.import_module("ssmtheory.bench")
     if plain not in known:
         raise ConfigError(f"no experiment {name!r}; there are {', '.join(known)}.{nearest(plain, known)}")
     return importlib.import_module(f"ssmtheory.experiments.{plain}")

@@ -22,6 +22,7 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("overview", "attention", "spectra", "norms", "steps", "concordance", "clustering"),
     ),
     "depth_exponents": ("ssmtheory.plotting.depth_exponents", ("overview",)),
+    "bench": ("ssmtheory.plotting.bench", ("overview",)),
     "pretrain": ("ssmtheory.plotting.pretraining", ("loss", "dynamics")),
     "transfer_convergence": (
         "ssmtheory.plotting.transfer_convergence",
