@@ -22,7 +22,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ARRIVED", "SINGULAR", "Run", "Steps", "advance", "back_to", "quadrature_defect", "sample", "substep"]
+__all__ = [
+    "ARRIVED",
+    "LONGEST",
+    "SINGULAR",
+    "Run",
+    "Steps",
+    "advance",
+    "back_to",
+    "quadrature_defect",
+    "sample",
+    "substep",
+]
 
 #: (y (member, n), which member (member,)) -> (dy / dsigma (member, n), ln((t + t0) G) (member,))
 Field = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -33,7 +44,7 @@ SINGULAR = 40.0
 ARRIVED = np.log(1e-10)
 _STIFF_STEPS = 15
 #: a field of size one times this step: long enough for a power law, short enough for the events between steps
-_LONGEST = 4.0
+LONGEST = 4.0
 
 
 @dataclass
@@ -94,6 +105,7 @@ def advance(
     rtol: float,
     budget: np.ndarray,
     watch_stiffness: bool = True,
+    longest: float = LONGEST,
 ) -> Run:
     """Advance every member until tau reaches tau_end or an event ends it.
 
@@ -105,12 +117,13 @@ def advance(
         rtol: local error per step, relative to `scale`.
         budget: (member,) field evaluations that each may use.
         watch_stiffness: end a member as "stiff" where the step is limited by stability.
+        longest: step in sigma.
     """
     A, B, E3, E5 = _tableau()
     members, n = y.shape
     y = y.copy()
     outcome = np.full(members, "", dtype="<U9")
-    h = np.full(members, 0.05)
+    h = np.full(members, min(0.05, longest))
     calls = np.zeros(members, np.int64)
     error = np.zeros(members)
     exponent = np.full(members, np.nan)
@@ -172,7 +185,7 @@ def advance(
             fate[(arg[who] > SINGULAR) & steady & (exponent[who] > 0.05)] = "singular"
             fate[y[who, -1] >= tau_end[who]] = "finished"
             outcome[who] = fate
-        h[live] = np.minimum(ha[:, 0] * factor, _LONGEST)
+        h[live] = np.minimum(ha[:, 0] * factor, longest)
         tiny = (h[live] < 1e-14) & ~ok
         outcome[live[tiny]] = "failed"
         live = live[outcome[live] == ""]

@@ -614,6 +614,7 @@ def integrate(
     solver: str = "Radau",
     rtol: float = 1e-12,
     stiff_rtol: float = 1e-9,
+    max_step: float = _clock.LONGEST,
     budget: int = 20_000,
     residual: bool = True,
     backend: str = "numpy",
@@ -634,6 +635,8 @@ def integrate(
             happens (its statuses are "finished", "budget", "failed").
         solver: name of a method of `scipy.integrate.solve_ivp` for the stiff part, for "stiff" and "raw".
         rtol: relative error per step; stiff_rtol: the same for the stiff part, where it is larger.
+        max_step: of the explicit method on the clock, on which tokens change by about e per unit: 0.1 gives smooth
+            curves without `times`.
         budget: evaluations of the right-hand side that each member may use, whatever the method: no call can hang.
         residual: compute `Trajectory.residual` (about as expensive as half the integration).
         backend: "numpy", or "diffrax" (`pip install 'ssmtheory[ode]'`): the same coordinates, compiled (seconds, once
@@ -658,6 +661,8 @@ def integrate(
         raise InputError(f"backend={backend!r}: must be 'numpy' or 'diffrax'")
     if not 1e-14 <= rtol <= 1e-2:
         raise InputError(f"rtol={rtol}: must be from 1e-14 to 1e-2")
+    if not max_step > 0:
+        raise InputError(f"max_step={max_step}: must be positive")
     if budget < 1:
         raise InputError(f"budget={budget}: must be at least 1")
     if log_t_end is None:
@@ -679,7 +684,7 @@ def integrate(
     elif method == "raw":
         found = [_raw(ode, row, log_t_end, times, solver, rtol, budget) for row in x]
     else:
-        found = _on_clock(ode, x, log_t_end, times, method, solver, rtol, stiff_rtol, budget, residual)
+        found = _on_clock(ode, x, log_t_end, times, method, solver, rtol, stiff_rtol, max_step, budget, residual)
     return found[0] if single else Ensemble(tuple(found))
 
 
@@ -697,6 +702,7 @@ def _on_clock(
     solver: str,
     rtol: float,
     stiff_rtol: float,
+    max_step: float,
     budget: int,
     residual: bool,
 ) -> list[Trajectory]:
@@ -707,7 +713,14 @@ def _on_clock(
     tau_end = _tau(log_t_end, chart.log_t0)
     limits = np.full(members, {"clock": budget, "auto": min(budget, _PATIENCE), "stiff": 1}[method])
     run = _clock.advance(
-        chart.field, y0, tau_end, chart.scale, rtol=rtol, budget=limits, watch_stiffness=method == "auto"
+        chart.field,
+        y0,
+        tau_end,
+        chart.scale,
+        rtol=rtol,
+        budget=limits,
+        watch_stiffness=method == "auto",
+        longest=max_step,
     )
     with np.errstate(all="ignore"):
         defect = (
