@@ -26,14 +26,27 @@
 
 #define SEG 16   /* steps between two checkpoints */
 #define TILE 64  /* channels staged at once */
-#define NB 4     /* states in registers */
+#define NB 4     /* states in registers; their number is padded with zeros to a multiple of it */
+#define SIDE 4   /* steps whose elementary functions are computed side by side */
+#define EACH(...) do { { enum { i = 0 }; __VA_ARGS__ } { enum { i = 1 }; __VA_ARGS__ } \
+                       { enum { i = 2 }; __VA_ARGS__ } { enum { i = 3 }; __VA_ARGS__ } } while (0)
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
-#define UNROLL _Pragma("unroll 4")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define UNROLL _Pragma("GCC unroll 4") /* NB: the states of a block live in registers */
+#define UNROLL _Pragma("GCC unroll 16") /* loops of constant length, over registers */
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+
+/* Chains of operations written side by side stay side by side in the machine code, so that one computes while another
+ * waits: the compiler takes v to change here. */
+#if defined(__SSE__)
+#define HOLD(v) __asm__("" : "+v"(v))
+#elif defined(__aarch64__)
+#define HOLD(v) __asm__("" : "+w"(v))
+#else
+#define HOLD(v)
 #endif
 
 /* Flush-to-zero for the call alone: a decaying state would otherwise spend its life in denormals. */
@@ -254,6 +267,12 @@ int ssm_backward(const Problem *p) { return everything(p, 1); }
 /* ------------------------------------------------------------------------------------------------ the body
  * R: a real number; vec: LANES of them; S: a state, one vec or two; PARTS: numbers in a state. */
 
+#if ARITHMETIC == 2
+#define PAIR 1 /* vectors of channels side by side */
+#else
+#define PAIR 2
+#endif
+
 #define GLUE_(a, b, c) a##_##b##_##c
 #define GLUE(a, b, c) GLUE_(a, b, c)
 #define X(name) GLUE(name, KIND, ISA)
@@ -283,8 +302,9 @@ INLINE vec choose(ivec mask, vec yes, vec no) { return (vec)(((ivec)yes & mask) 
 
 #define any X(any)
 INLINE int any(ivec mask) {
-    INTEGER found = 0;
-    for (int i = 0; i < LANES; i++) found |= mask[i];
+    int64_t parts[BYTES / 8], found = 0;
+    memcpy(parts, &mask, BYTES);
+    for (int i = 0; i < BYTES / 8; i++) found |= parts[i];
     return found != 0;
 }
 
@@ -338,6 +358,7 @@ INLINE vec sums(vec *v) {
 #define LIMIT 87.0f
 #define LN2_HIGH 0.693359375f
 #define LN2_LOW -2.12194440e-4f
+#define EXP2M1 {0.693147181f, 0.240226498f, 0.0555035743f, 0.00961823750f, 0.00133907355f, 0.000154035124f}
 #define EXPM1 {0.5f, 0.16666577f, 0.041666555f, 0.0083631791f, 0.0013926184f}
 #define ATANH {0.33333320f, 0.20003782f, 0.14118273f, 0.13426014f}
 #else
@@ -354,53 +375,64 @@ INLINE vec sums(vec *v) {
     0.0542264551638990638, 0.0374581973033663279, 0.0781576735371561224}
 #endif
 
+/* Below, arrays of SIDE vectors. */
 #define polynomial X(polynomial)
-INLINE vec polynomial(vec x, const R *c, int count) {
-    vec p = splat(c[count - 1]);
-    for (int i = count - 2; i >= 0; i--) p = p * x + splat(c[i]);
-    return p;
+INLINE void polynomial(const vec *x, const R *c, int count, vec *p) {
+    EACH(p[i] = x[i] * splat(c[count - 1]) + splat(c[count - 2]); HOLD(p[i]););
+    UNROLL for (int term = count - 3; term >= 0; term--) {
+        EACH(p[i] = p[i] * x[i] + splat(c[term]););
+        EACH(HOLD(p[i]););
+    }
 }
 
 /* 2^k and expm1(r), for |m| <= LIMIT. */
 #define exponential X(exponential)
-INLINE void exponential(vec m, vec *scale, vec *q, int exact) {
+INLINE void exponential(const vec *m, vec *scale, vec *q) {
     static const R c[] = EXPM1;
-    const vec t = m * splat((R)1.4426950408889634) + splat(MAGIC), k = t - splat(MAGIC);
-    vec r;
-    if (exact) r = (m - k * splat(LN2_HIGH)) - k * splat(LN2_LOW);
-    else r = m - k * splat((R)0.6931471805599453); /* an error of k 2e-9, on a decay of 2^k */
-    *q = polynomial(r, c, sizeof c / sizeof *c) * (r * r) + r;
-    *scale = (vec)((ivec)t << MANTISSA);
+    vec r[SIDE], p[SIDE];
+    EACH(const vec t = m[i] * splat((R)1.4426950408889634) + splat(MAGIC); const vec k = t - splat(MAGIC);
+         r[i] = (m[i] - k * splat(LN2_HIGH)) - k * splat(LN2_LOW);
+         scale[i] = (vec)((ivec)t << MANTISSA););
+    polynomial(r, c, sizeof c / sizeof *c, p);
+    EACH(q[i] = p[i] * (r[i] * r[i]) + r[i];);
 }
 
-/* exp(x) for x <= 0; NaN stays NaN. */
-#define exp_negative X(exp_negative)
-INLINE vec exp_negative(vec x) {
-    vec scale, q;
-    const ivec low = x < splat(-LIMIT);
-    exponential(choose(low, splat(-LIMIT), x), &scale, &q, 1);
-    return choose(low, splat(0), scale * q + scale);
+/* exp(x), x limited to where that is a normal number; NaN stays NaN. */
+#define exp_limited X(exp_limited)
+INLINE void exp_limited(const vec *x, vec *e) {
+    vec m[SIDE], scale[SIDE], q[SIDE];
+    EACH(m[i] = choose(x[i] < splat(-LIMIT), splat(-LIMIT), x[i]););
+    EACH(m[i] = choose(m[i] > splat(LIMIT), splat(LIMIT), m[i]););
+    exponential(m, scale, q);
+    EACH(e[i] = scale[i] * q[i] + scale[i];);
 }
 
 /* log(1 + exp(x)) = max(x, 0) + log1p(v), v = exp(-|x|), log1p(v) = 2 atanh(v / (2 + v)): no digit is lost for small
- * results. The derivative is the sigmoid. */
+ * results. The derivative is the sigmoid; computed where `slope` is not NULL. */
 #define log_one_plus_exp X(log_one_plus_exp)
-INLINE vec log_one_plus_exp(vec x, vec *sigmoid) {
+INLINE void log_one_plus_exp(vec *x, vec *slope) {
     static const R c[] = ATANH;
-    const vec v = exp_negative(-magnitude(x)), s = v / (splat(2) + v), s2 = s * s;
-    const vec inverse = splat(1) / (splat(1) + v);
-    *sigmoid = choose(x < splat(0), v * inverse, inverse);
-    const vec half = polynomial(s2, c, sizeof c / sizeof *c) * s2 * s + s;
-    return choose(x > splat(0), x, splat(0)) + (half + half);
+    vec v[SIDE], s[SIDE], s2[SIDE], p[SIDE];
+    EACH(v[i] = -magnitude(x[i]););
+    exp_limited(v, v);
+    EACH(v[i] = choose(magnitude(x[i]) > splat(LIMIT), splat(0), v[i]););
+    EACH(s[i] = v[i] / (splat(2) + v[i]););
+    EACH(s2[i] = s[i] * s[i];);
+    polynomial(s2, c, sizeof c / sizeof *c, p);
+    if (slope) { EACH(const vec inverse = splat(1) / (splat(1) + v[i]); slope[i] = choose(x[i] < splat(0), v[i] * inverse, inverse);); }
+    EACH(p[i] = p[i] * (s2[i] * s[i]) + s[i];);
+    EACH(x[i] = choose(x[i] > splat(0), x[i], splat(0)) + (p[i] + p[i]););
 }
 
-/* z sigmoid(z) and its derivative. */
+/* z sigmoid(z), and its derivative where `slope` is not NULL. */
 #define silu X(silu)
-INLINE vec silu(vec z, vec *slope) {
-    const vec v = exp_negative(-magnitude(z)), large = splat(1) / (splat(1) + v), little = v * large;
-    const vec s = choose(z < splat(0), little, large), rest = choose(z < splat(0), large, little);
-    *slope = s * (splat(1) + z * rest);
-    return z * s;
+INLINE void silu(const vec *z, vec *to, vec *slope) {
+    vec e[SIDE], s[SIDE];
+    EACH(e[i] = -z[i];);
+    exp_limited(e, e);
+    EACH(s[i] = splat(1) / (splat(1) + e[i]););
+    if (slope) { EACH(slope[i] = s[i] * (splat(1) + z[i] * (e[i] * s[i]));); }
+    EACH(to[i] = z[i] * s[i];);
 }
 
 /* ---- states and decays */
@@ -412,10 +444,12 @@ INLINE vec silu(vec z, vec *slope) {
 #define s_add X(s_add)
 #define s_mul X(s_mul)
 #define s_dot X(s_dot)
-#define decay_of X(decay_of)
 #define conj_decay X(conj_decay)
+#define decays_of X(decays_of)
+#define scaled X(scaled)
 #define decayed X(decayed)
 #define advance X(advance)
+#define recall X(recall)
 #define is_careful X(is_careful)
 #define careful_decay X(careful_decay)
 
@@ -430,42 +464,59 @@ INLINE S s_add(S a, S b) { return a + b; }
 INLINE S s_mul(S a, S b) { return a * b; }
 INLINE vec s_dot(S a, S b) { return a * b; }
 
-INLINE Decay decay_of(vec x, S A) {
-    Decay d;
-    exponential(x * A, &d.scale, &d.q, ARITHMETIC != 0);
-    return d;
+/* The decays of SIDE steps, `width` apart. In float, A is in units of ln 2, so that r = x A - k is one operation. */
+INLINE void decays_of(const vec *x, S A, Decay *to, int64_t width) {
+    vec q[SIDE];
+#if ARITHMETIC == 0
+    static const R c[] = EXP2M1;
+    vec r[SIDE];
+    EACH(const vec t = x[i] * A + splat(MAGIC); to[i * width].scale = (vec)((ivec)t << MANTISSA);
+         r[i] = x[i] * A - (t - splat(MAGIC)););
+    polynomial(r, c, sizeof c / sizeof *c, q);
+    EACH(to[i * width].q = q[i] * r[i];);
+#else
+    vec m[SIDE], scale[SIDE];
+    EACH(m[i] = x[i] * A;);
+    exponential(m, scale, q);
+    EACH((to[i * width] = (Decay){scale[i], q[i]}););
+#endif
 }
 
 INLINE Decay conj_decay(Decay d) { return d; }
-INLINE S decayed(Decay d, S h) { const vec s = d.scale * h; return d.q * s + s; }
+/* exp(m) h in two steps, and exp(m) h + x from the first. */
+INLINE S scaled(Decay d, S h) { return d.scale * h; }
+INLINE S decayed(Decay d, S s) { return d.q * s + s; }
+INLINE S recall(Decay d, S s, S x) { return s + (d.q * s + x); }
 
-/* exp(m) h + x, where *low + h is the state: the rounding error of each sum is kept (Kahan's summation). */
-INLINE S advance(Decay d, S h, S *low, S x) {
-    const vec s = d.scale * h;
+/* recall(d, s, x) where *low + h is the state: the rounding error of each sum is kept (Kahan's
+ * summation). */
+INLINE S advance(Decay d, S s, S *low, S x) {
 #if ARITHMETIC == 0
     const vec change = d.scale * *low + (d.q * s + x), sum = s + change;
     *low = change - (sum - s);
     return sum;
 #else
-    return s + (d.q * s + x);
+    (void)low;
+    return recall(d, s, x);
 #endif
 }
 
-/* Whether exp(x A) for |x| <= most needs care: it may leave the range of R, or is NaN. */
-INLINE ivec is_careful(vec most, S A) { return ~(most * magnitude(A) <= splat(LIMIT)); }
+/* The largest |x A| that decays_of takes, |x| <= most, is left behind; or is NaN. */
+INLINE ivec is_careful(vec most, S A) { return ~(most * magnitude(A) <= splat(ARITHMETIC ? LIMIT : LIMIT * 1.4426950f)); }
 
 /* Any x: 0 where exp(x A) is negligible; where it is larger than R can hold, a factor and, in *second, another one, so
  * that a state of zero stays zero and a tiny one finite. */
 INLINE Decay careful_decay(vec x, S A, vec *second) {
     Decay d;
-    vec m = x * A, scale, q;
+    vec m = x * A, q[SIDE], scale[SIDE], side[SIDE];
     const ivec low = m < splat(-LIMIT), high = m > splat(LIMIT);
     m = choose(low, splat(0), choose(m > splat(2 * LIMIT), splat(2 * LIMIT), m));
     m = choose(high, m * splat((R)0.5), m);
-    exponential(m, &scale, &q, 1);
-    *second = choose(high, scale * q + scale, splat(1));
-    d.scale = choose(low, splat(0), scale);
-    d.q = q;
+    EACH(side[i] = m;);
+    exponential(side, scale, q);
+    *second = choose(high, *scale * *q + *scale, splat(1));
+    d.scale = choose(low, splat(0), *scale);
+    d.q = *q;
     return d;
 }
 #else
@@ -480,29 +531,41 @@ INLINE S s_mul(S a, S b) { return (S){a.re * b.re - a.im * b.im, a.re * b.im + a
 INLINE vec s_dot(S a, S b) { return a.re * b.re - a.im * b.im; }
 
 /* Quarter turns are taken off the angle in three pieces of pi/2; then two Taylor series on |r| <= pi/4. */
-INLINE Decay decay_of(vec x, S A) {
+INLINE void decays_of(const vec *x, S A, Decay *to, int64_t width) {
     static const R sine[] = {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0,
                              -1.0 / 1307674368000.0};
     static const R cosine[] = {-0.5, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600,
                                -1.0 / 87178291200.0, 1.0 / 20922789888000.0};
-    vec scale, q;
-    exponential(x * A.re, &scale, &q, 1);
-    const vec size = scale * q + scale, angle = x * A.im;
-    const vec t = angle * splat(0.63661977236758134) + splat(MAGIC - 1023), k = t - splat(MAGIC - 1023);
-    vec r = angle - k * splat(1.57079632673412561417e+00);
-    r = r - k * splat(6.07710050630396597660e-11);
-    r = r - k * splat(2.02226624879595063154e-21);
-    const vec r2 = r * r;
-    const vec s = polynomial(r2, sine, 7) * r2 * r + r, c = polynomial(r2, cosine, 8) * r2 + splat(1);
-    const ivec turn = (ivec)t, swap = -(turn & 1), minus_s = (turn & 2) << 62, minus_c = ((turn + 1) & 2) << 62;
-    return (Decay){size * (vec)((ivec)choose(swap, s, c) ^ minus_c), size * (vec)((ivec)choose(swap, c, s) ^ minus_s)};
+    vec m[SIDE], size[SIDE], q[SIDE], r[SIDE], r2[SIDE], s[SIDE], c[SIDE];
+    ivec turn[SIDE];
+    EACH(m[i] = x[i] * A.re;);
+    exponential(m, size, q);
+    EACH(size[i] = size[i] * q[i] + size[i];);
+    EACH(const vec angle = x[i] * A.im; const vec t = angle * splat(0.63661977236758134) + splat(MAGIC - 1023);
+         const vec k = t - splat(MAGIC - 1023); turn[i] = (ivec)t;
+         r[i] = angle - k * splat(1.57079632673412561417e+00);
+         r[i] = r[i] - k * splat(6.07710050630396597660e-11);
+         r[i] = r[i] - k * splat(2.02226624879595063154e-21);
+         r2[i] = r[i] * r[i];);
+    polynomial(r2, sine, 7, s);
+    polynomial(r2, cosine, 8, c);
+    EACH(s[i] = s[i] * r2[i] * r[i] + r[i]; c[i] = c[i] * r2[i] + splat(1););
+    EACH(const ivec swap = -(turn[i] & 1); const ivec minus_s = (turn[i] & 2) << 62;
+         const ivec minus_c = ((turn[i] + 1) & 2) << 62;
+         to[i * width].re = size[i] * (vec)((ivec)choose(swap, s[i], c[i]) ^ minus_c);
+         to[i * width].im = size[i] * (vec)((ivec)choose(swap, c[i], s[i]) ^ minus_s););
 }
 
 INLINE Decay conj_decay(Decay d) { return s_conj(d); }
-INLINE S decayed(Decay d, S h) { return s_mul(d, h); }
-INLINE S advance(Decay d, S h, S *low, S x) {
+INLINE S scaled(Decay d, S h) {
+    (void)d;
+    return h;
+}
+INLINE S decayed(Decay d, S s) { return s_mul(d, s); }
+INLINE S recall(Decay d, S s, S x) { return s_add(s_mul(d, s), x); }
+INLINE S advance(Decay d, S s, S *low, S x) {
     (void)low;
-    return s_add(s_mul(d, h), x);
+    return recall(d, s, x);
 }
 INLINE ivec is_careful(vec most, S A) {
     return ~((most * magnitude(A.re) <= splat(LIMIT)) & (most * magnitude(A.im) <= splat(1e5)));
@@ -526,12 +589,16 @@ INLINE Decay careful_decay(vec x, S A, vec *second) {
 
 /* ---- staging */
 
+/* Vectors for so many channels, in pairs. */
+#define vectors_of X(vectors_of)
+INLINE int64_t vectors_of(int64_t count) { return (count + PAIR * LANES - 1) / (PAIR * LANES) * PAIR; }
+
 /* Channels first .. first + count of an array (time, channel) to [vector][step][lane], zeros after the last channel.
  * `per` channels share one entry (heads). */
 #define stage X(stage)
 static void stage(R *to, const char *from, int64_t type, int64_t step, int64_t stride, int64_t per, int64_t first,
                   int64_t count, int steps) {
-    const int64_t vectors = (count + LANES - 1) / LANES;
+    const int64_t vectors = vectors_of(count);
     const int64_t whole = type == R_TYPE && stride == sizeof(R) && per == 1 ? count / LANES : 0;
     for (int i = 0; i < steps; i++)
         for (int64_t v = 0; v < whole; v++)
@@ -563,52 +630,55 @@ static void unstage(const R *from, char *to, int64_t type, int64_t step, int64_t
         }
 }
 
-/* B or C of one segment for one group, [step][state][part]. */
+/* B or C of one segment for one group, [step][state][part]; zeros after the last state. */
 #define stage_shared X(stage_shared)
 static void stage_shared(R *to, const Run *run, const View *v, int64_t t0, int steps) {
-    const int64_t N = run->p->states;
+    const int64_t N = run->p->states, padded = (N + NB - 1) / NB * NB;
     for (int i = 0; i < steps; i++) {
         const char *row = origin(run->p, v, run->b) + (t0 + i) * pace(run->p, v) + run->group * v->stride[2];
-        for (int64_t n = 0; n < N; n++) {
+        for (int64_t n = 0; n < padded; n++, to += PARTS) {
             const char *p = row + n * v->stride[3];
-            to[(i * N + n) * PARTS] = (R)real_of(p, v->type);
-            if (PARTS == 2) to[(i * N + n) * PARTS + 1] = (R)imag_of(p, v->type);
+            to[0] = n < N ? (R)real_of(p, v->type) : 0;
+            if (PARTS == 2) to[1] = n < N ? (R)imag_of(p, v->type) : 0;
         }
     }
 }
 
-/* The same where each lane has its own: [step][state][part][lane]. */
+/* The same where each lane has its own: [vector of a pair][step][state][part][lane]. */
 #define stage_mixed X(stage_mixed)
 static void stage_mixed(R *to, const Run *run, const View *v, int64_t t0, int steps, int64_t c) {
-    const int64_t N = run->p->states, per = run->p->channels / run->p->groups;
-    for (int64_t j = 0; j < LANES; j++) {
+    const int64_t N = run->p->states, padded = (N + NB - 1) / NB * NB, per = run->p->channels / run->p->groups;
+    for (int64_t j = 0; j < PAIR * LANES; j++) {
         const int64_t group = least(c + j, run->c1 - 1) / per;
         for (int i = 0; i < steps; i++) {
             const char *row = origin(run->p, v, run->b) + (t0 + i) * pace(run->p, v) + group * v->stride[2];
-            for (int64_t n = 0; n < N; n++) {
+            for (int64_t n = 0; n < padded; n++) {
                 const char *p = row + n * v->stride[3];
-                to[((i * N + n) * PARTS) * LANES + j] = (R)real_of(p, v->type);
-                if (PARTS == 2) to[((i * N + n) * PARTS + 1) * LANES + j] = (R)imag_of(p, v->type);
+                R *at = to + (((j / LANES * SEG + i) * padded + n) * PARTS) * LANES + j % LANES;
+                at[0] = n < N ? (R)real_of(p, v->type) : 0;
+                if (PARTS == 2) at[LANES] = n < N ? (R)imag_of(p, v->type) : 0;
             }
         }
     }
 }
 
-/* ---- a segment of one vector of channels, `count` states from n */
+/* ---- a segment of PAIR vectors of channels, NB states from n */
 #define Block X(block)
 typedef struct {
     const Run *run;
     int steps;
     const uint8_t *reset;    /* by step, or NULL */
-    const vec *dt, *x;       /* Delta and Delta u */
+    const vec *dt, *x;       /* Delta and Delta u, [vector][SEG] */
     vec *y;
     const R *B, *C;
-    const S *A;
+    const S *A, *units;      /* [vector][state or 1]; A as decays_of takes it */
+    int64_t N;               /* states, padded */
     int64_t rate, width;     /* of A and decays, from state to state and step to step: 0, 1 where one serves all states */
-    Decay *decays;           /* [step][width], and after the last step one that changes nothing */
+    Decay *decays;           /* [vector][step][width], and after the last step one that changes nothing */
     vec *second;             /* as decays, or NULL */
-    S *h, *low;              /* by state */
-    S *kept;                 /* [step][NB]: the states, that before the first step included */
+    int careful;             /* some decay of the segment may need care */
+    S *h, *low;              /* [vector][state] */
+    S *kept;                 /* [vector][step][NB]: the states, that before the first step included */
 } Block;
 
 #define coefficient X(coefficient)
@@ -616,59 +686,103 @@ INLINE S coefficient(const R *p, int64_t i, int mixed) {
     return mixed ? ((const S *)p)[i] : s_splat(p + i * PARTS);
 }
 
-#define fill X(fill)
-INLINE void fill(Block *k, vec *memory, int careful, int64_t n, int count) {
-    const int64_t w = k->width;
-    k->second = NULL;
-    for (int j = 0; j < (k->rate ? count : 1); j++) {
-        const S A = k->A[(n + j) * k->rate];
-        if (careful)
-            for (int i = 0; i < k->steps; i++) {
-                k->decays[i * w + j] = careful_decay(k->dt[i], A, &memory[i * w + j]);
-                if (any(memory[i * w + j] != splat(1))) k->second = memory;
-            }
-        else for (int i = 0; i < k->steps; i++) k->decays[i * w + j] = decay_of(k->dt[i], A);
-        k->decays[k->steps * w + j] = (Decay){splat(1), splat(0)};
-        memory[k->steps * w + j] = splat(1);
-    }
+#define rate_of X(rate_of)
+INLINE S rate_of(const Block *k, const S *A, int v, int64_t n) { return A[k->rate ? v * k->N + n : v]; }
+
+/* Whether the decays of `count` states need care for some lane, with |Delta| <= most. */
+#define needs_care X(needs_care)
+static int needs_care(const Block *k, const vec *most, int64_t n, int64_t count) {
+    ivec care = {0};
+    for (int v = 0; v < PAIR; v++)
+        for (int j = 0; j < (k->rate ? count : 1); j++) care |= is_careful(most[v], rate_of(k, k->units, v, n + j));
+    return any(care);
 }
 
+#define fill_with_care X(fill_with_care)
+static void fill_with_care(Block *k, vec *memory, int64_t n) {
+    for (int v = 0; v < PAIR; v++)
+        for (int j = 0; j < k->width; j++)
+            for (int i = 0; i < k->steps; i++) {
+                const int64_t at = (v * (SEG + 1) + i) * k->width + j;
+                k->decays[at] = careful_decay(k->dt[v * SEG + i], rate_of(k, k->A, v, n + j), &memory[at]);
+                if (any(memory[at] != splat(1))) k->second = memory;
+            }
+}
 
-/* Run the block: y += Re(C h) where `want`, the states kept where `keep`; the decays are those of fill() where
- * `filled`. The last five arguments are constants. */
+#define fill_states X(fill_states)
+INLINE void fill_states(const Block *k, int64_t n, const int width) {
+    for (int v = 0; v < PAIR; v++)
+        for (int j = 0; j < width; j++) {
+            const S A = rate_of(k, k->units, v, n + j);
+            for (int i = 0; i < SEG; i += SIDE)
+                decays_of(k->dt + v * SEG + i, A, k->decays + (v * (SEG + 1) + i) * width + j, width);
+        }
+}
+
+/* The decays of the block; memory may become k->second. Those after the last step hold anything but for the first. */
+#define fill X(fill)
+INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n) {
+    k->second = NULL;
+    if (k->careful && needs_care(k, most, n, NB)) fill_with_care(k, memory, n);
+    else if (k->rate) fill_states(k, n, NB);
+    else fill_states(k, n, 1);
+    for (int v = 0; v < PAIR; v++)
+        for (int j = 0; j < k->width; j++) {
+            const int64_t at = (v * (SEG + 1) + k->steps) * k->width + j;
+            k->decays[at] = (Decay){splat(1), splat(0)};
+            memory[at] = splat(1);
+        }
+}
+
+/* Run the block, whose decays are filled in: y += Re(C h). With `keep` the states are kept, and their rounding errors
+ * are not: a segment is too short for them to add up. The last two arguments are constants. */
 #define run_block X(run_block)
-INLINE void run_block(const Block *k, int64_t n, const int count, const int mixed, const int filled, const int keep,
-                      const int want) {
+INLINE void run_block(const Block *k, int64_t n, const int mixed, const int keep) {
     /* copies, because a store of a vector could change *k for all that the compiler knows */
-    const int64_t N = k->run->p->states, w = k->width, rate = k->rate;
+    const int64_t N = k->N, w = k->width, rate = k->rate;
     const int steps = k->steps;
     const uint8_t *const reset = k->reset;
-    const vec *const dt = k->dt, *const x = k->x, *const second = k->second;
+    const vec *const x = k->x, *const second = k->second;
     vec *const y = k->y;
-    const S *const A = k->A + n * rate;
     const Decay *const decays = k->decays;
+    const int first = n == 0;
     const R *const B = k->B + (n * PARTS) * (mixed ? LANES : 1), *const C = k->C + (n * PARTS) * (mixed ? LANES : 1);
-    S *const kept = k->kept, h[NB], low[NB];
+    S *const kept = k->kept, h[PAIR][NB], low[PAIR][NB];
     const S zero = {0};
-    for (int j = 0; j < count; j++) h[j] = k->h[n + j], low[j] = k->low[n + j];
-    if (keep) for (int j = 0; j < count; j++) kept[j] = h[j];
-    for (int i = 0; i < steps; i++) {
-        vec sum = want ? y[i] : splat(0);
-        if (reset && reset[i]) for (int j = 0; j < count; j++) h[j] = low[j] = zero;
-        if (filled && second)
-            for (int j = 0; j < count; j++) {
-                h[j] = s_scale(h[j], second[i * w + j * rate]);
-                low[j] = s_scale(low[j], second[i * w + j * rate]);
-            }
-        UNROLL for (int j = 0; j < count; j++) {
-            const Decay d = filled ? decays[i * w + j * rate] : decay_of(dt[i], A[j]);
-            h[j] = advance(d, h[j], &low[j], s_scale(coefficient(B, i * N + j, mixed), x[i]));
-            if (want) sum += s_dot(coefficient(C, i * N + j, mixed), h[j]);
-            if (keep) kept[(i + 1) * NB + j] = h[j];
+    UNROLL for (int v = 0; v < PAIR; v++)
+        UNROLL for (int j = 0; j < NB; j++) {
+            h[v][j] = k->h[v * N + n + j], low[v][j] = keep ? zero : k->low[v * N + n + j];
+            if (keep) kept[v * (SEG + 1) * NB + j] = h[v][j];
         }
-        if (want) y[i] = sum;
+    for (int i = 0; i < steps; i++) {
+        vec sum[PAIR];
+        UNROLL for (int v = 0; v < PAIR; v++) sum[v] = first ? splat(0) : y[v * SEG + i];
+        if (reset && reset[i])
+            UNROLL for (int v = 0; v < PAIR; v++)
+                UNROLL for (int j = 0; j < NB; j++) h[v][j] = low[v][j] = zero;
+        if (second)
+            UNROLL for (int v = 0; v < PAIR; v++)
+                UNROLL for (int j = 0; j < NB; j++) {
+                    const vec more = second[(v * (SEG + 1) + i) * w + j * rate];
+                    h[v][j] = s_scale(h[v][j], more), low[v][j] = s_scale(low[v][j], more);
+                }
+        UNROLL for (int j = 0; j < NB; j++)
+            UNROLL for (int v = 0; v < PAIR; v++) {
+                const Decay d = decays[(v * (SEG + 1) + i) * w + j * rate];
+                const int64_t at = (mixed ? v * SEG + i : i) * N + j;
+                S in = s_scale(coefficient(B, at, mixed), x[v * SEG + i]);
+                if (PARTS == 1) HOLD(*(vec *)&in); /* else the product is fused into the sum, which waits for h */
+                if (keep) kept[(v * (SEG + 1) + i + 1) * NB + j] = h[v][j] = recall(d, scaled(d, h[v][j]), in);
+                else h[v][j] = advance(d, scaled(d, h[v][j]), &low[v][j], in);
+                sum[v] += s_dot(coefficient(C, at, mixed), h[v][j]);
+            }
+        UNROLL for (int v = 0; v < PAIR; v++) y[v * SEG + i] = sum[v];
     }
-    for (int j = 0; j < count; j++) k->h[n + j] = h[j], k->low[n + j] = low[j];
+    UNROLL for (int v = 0; v < PAIR; v++)
+        UNROLL for (int j = 0; j < NB; j++) {
+            k->h[v * N + n + j] = h[v][j];
+            if (!keep) k->low[v * N + n + j] = low[v][j];
+        }
 }
 
 #define Adjoint X(adjoint)
@@ -680,27 +794,25 @@ typedef struct {
     double *dA;              /* [state or 1][part][lane] */
 } Adjoint;
 
-/* The adjoint scan g[t] = conj(C) dy + conj(exp(delta[t+1] A)) g[t+1] of the block, whose states are kept. */
+/* The adjoint scan g[t] = conj(C) dy + conj(exp(delta[t+1] A)) g[t+1] of the block, whose states are kept, for vector v
+ * of the pair. */
 #define adjoint_block X(adjoint_block)
-INLINE void adjoint_block(const Block *k, const Adjoint *a, int64_t n, const int count, const int mixed) {
-    const int64_t N = k->run->p->states, w = k->width, rate = k->rate;
+INLINE void adjoint_block(const Block *k, const Adjoint *a, const S *A, int v, int64_t n, const int mixed) {
+    const int64_t N = k->N, w = k->width, rate = k->rate, first = mixed ? v * SEG * N : 0;
     const uint8_t *const reset = k->reset;
-    const vec *const dt = k->dt, *const x = k->x, *const dy = a->dy, *const second = k->second;
+    const vec *const dt = k->dt + v * SEG, *const x = k->x + v * SEG, *const dy = a->dy;
+    const vec *const second = k->second ? k->second + v * (SEG + 1) * w : NULL;
     vec *const dx = a->dx, *const ddt = a->ddt;
-    const S *const A = k->A + n * rate, *const kept = k->kept, zero = {0};
+    const S *const kept = k->kept + v * (SEG + 1) * NB, zero = {0};
     S *const dB = a->dB, *const dC = a->dC;
-    const Decay *const decays = k->decays;
-    const R *const B = k->B + (n * PARTS) * (mixed ? LANES : 1), *const C = k->C + (n * PARTS) * (mixed ? LANES : 1);
-    S g[NB], low[NB], total[NB];
-    for (int j = 0; j < count; j++) g[j] = a->g[n + j], low[j] = a->low[n + j], total[j] = zero;
+    const Decay *const decays = k->decays + v * (SEG + 1) * w;
+    const R *const B = k->B + ((first + n) * PARTS) * (mixed ? LANES : 1);
+    const R *const C = k->C + ((first + n) * PARTS) * (mixed ? LANES : 1);
+    S g[NB], low[NB], total[NB]; /* g: scaled by the decay of the step that follows */
+    UNROLL for (int j = 0; j < NB; j++) g[j] = a->g[n + j], low[j] = a->low[n + j], total[j] = zero;
     for (int i = k->steps - 1; i >= 0; i--) {
-        vec x_sum = dx[i], dt_sum = ddt[i];
-        if (second)
-            for (int j = 0; j < count; j++) {
-                g[j] = s_scale(g[j], second[(i + 1) * w + j * rate]);
-                low[j] = s_scale(low[j], second[(i + 1) * w + j * rate]);
-            }
-        UNROLL for (int j = 0; j < count; j++) {
+        vec x_sum = n ? dx[i] : splat(0), dt_sum = n ? ddt[i] : splat(0);
+        UNROLL for (int j = 0; j < NB; j++) {
             g[j] = advance(conj_decay(decays[(i + 1) * w + j * rate]), g[j], &low[j],
                            s_scale(s_conj(coefficient(C, i * N + j, mixed)), dy[i]));
             dC[i * NB + j] = s_add(dC[i * NB + j], s_scale(s_conj(kept[(i + 1) * NB + j]), dy[i]));
@@ -709,20 +821,21 @@ INLINE void adjoint_block(const Block *k, const Adjoint *a, int64_t n, const int
         }
         dx[i] = x_sum;
         if (reset && reset[i]) {
-            for (int j = 0; j < count; j++) g[j] = low[j] = zero;
+            UNROLL for (int j = 0; j < NB; j++) g[j] = low[j] = zero;
+            ddt[i] = dt_sum;
             continue;
         }
-        UNROLL for (int j = 0; j < count; j++) {
-            S before = decayed(decays[i * w + j * rate], kept[i * NB + j]);
-            if (second) before = s_scale(before, second[i * w + j * rate]);
-            const S q = s_mul(s_conj(before), g[j]);
-            dt_sum += s_dot(s_conj(A[j * rate]), q);
+        UNROLL for (int j = 0; j < NB; j++) {
+            const Decay d = conj_decay(decays[i * w + j * rate]);
+            g[j] = scaled(d, g[j]);
+            if (second) g[j] = s_scale(g[j], second[i * w + j * rate]), low[j] = s_scale(low[j], second[i * w + j * rate]);
+            const S q = s_mul(s_conj(kept[i * NB + j]), decayed(d, g[j]));
+            dt_sum += s_dot(s_conj(A[(n + j) * rate]), q);
             total[j] = s_add(total[j], s_scale(q, dt[i]));
         }
         ddt[i] = dt_sum;
     }
-    for (int j = 0; j < count; j++) {
-        if (second) g[j] = s_scale(g[j], second[j * rate]), low[j] = s_scale(low[j], second[j * rate]);
+    UNROLL for (int j = 0; j < NB; j++) {
         a->g[n + j] = advance(conj_decay(decays[j * rate]), g[j], &low[j], zero);
         a->low[n + j] = low[j];
         const R *lanes = (const R *)&total[j];
@@ -735,8 +848,8 @@ INLINE void adjoint_block(const Block *k, const Adjoint *a, int64_t n, const int
 #define Work X(work)
 typedef struct {
     const Run *run;
-    int64_t count, vectors, N;
-    S *A, *h, *low;          /* [vector][state] */
+    int64_t count, vectors, N, rates; /* N, rates: states, padded, and those of A */
+    S *A, *units, *h, *low;  /* [vector][state] */
     R *B, *C;
     uint8_t flags[SEG];
     R *dt, *u, *x, *y, *z, *slope;
@@ -748,13 +861,15 @@ typedef struct {
 #define prepare X(prepare)
 static Work prepare(const Run *run, Arena *arena) {
     const Problem *p = run->p;
-    const int64_t count = run->c1 - run->c0, V = (count + LANES - 1) / LANES, N = p->states;
-    Work w = {.run = run, .count = count, .vectors = V, .N = N};
-    w.A = take(arena, V * p->rate_states * sizeof(S));
+    const int64_t count = run->c1 - run->c0, V = vectors_of(count), N = (p->states + NB - 1) / NB * NB;
+    const int64_t rates = p->rate_states == p->states ? N : 1;
+    Work w = {.run = run, .count = count, .vectors = V, .N = N, .rates = rates};
+    w.A = take(arena, V * rates * sizeof(S));
+    w.units = ARITHMETIC ? w.A : take(arena, V * rates * sizeof(S));
     w.h = take(arena, V * N * sizeof(S));
     w.low = take(arena, V * N * sizeof(S));
-    w.B = take(arena, SEG * N * PARTS * (run->mixed ? LANES : 1) * sizeof(R));
-    w.C = take(arena, SEG * N * PARTS * (run->mixed ? LANES : 1) * sizeof(R));
+    w.B = take(arena, SEG * N * PARTS * (run->mixed ? PAIR * LANES : 1) * sizeof(R));
+    w.C = take(arena, SEG * N * PARTS * (run->mixed ? PAIR * LANES : 1) * sizeof(R));
     R **tiles[] = {&w.dt, &w.u, &w.x, &w.y, &w.z, &w.slope};
     for (int i = 0; i < 6; i++) *tiles[i] = take(arena, TILE * SEG * sizeof(R));
     w.decays = take(arena, TILE / LANES * (SEG + 1) * NB * sizeof(Decay));
@@ -762,12 +877,17 @@ static Work prepare(const Run *run, Arena *arena) {
     if (!arena->memory) return w;
     const int64_t per = p->channels / p->rates;
     for (int64_t v = 0; v < V; v++)
-        for (int64_t n = 0; n < p->rate_states; n++)
+        for (int64_t n = 0; n < rates; n++)
             for (int64_t j = 0; j < LANES; j++) {
                 const int64_t c = run->c0 + v * LANES + j;
-                R *to = (R *)(w.A + v * p->rate_states + n) + j;
-                for (int part = 0; part < PARTS; part++)
-                    to[part * LANES] = c < run->c1 ? (R)p->A[(c / per * p->rate_states + n) * PARTS + part] : 0;
+                const int some = c < run->c1 && n < p->rate_states;
+                for (int part = 0; part < PARTS; part++) {
+                    const double A = some ? p->A[(c / per * p->rate_states + n) * PARTS + part] : 0;
+                    const int64_t at = ((v * rates + n) * PARTS + part) * LANES + j;
+                    ((R *)w.A)[at] = (R)A;
+                    /* of the rounded A: its digits are then those of the float64 scan of the same numbers */
+                    if (!ARITHMETIC) ((R *)w.units)[at] = (R)((R)A * 1.4426950408889634);
+                }
             }
     w.delta_from = origin(p, &p->delta, run->b);
     w.u_from = origin(p, &p->u, run->b);
@@ -783,7 +903,7 @@ static void read_states(const Work *w, const View *from, S *h, S *low) {
     memset(low, 0, w->vectors * w->N * sizeof(S));
     if (!from->data) return;
     for (int64_t c = 0; c < w->count; c++)
-        for (int64_t n = 0; n < w->N; n++) {
+        for (int64_t n = 0; n < run->p->states; n++) {
             const char *p = from->data + run->b * from->stride[0] + (run->c0 + c) * from->stride[1] + n * from->stride[2];
             const int64_t at = c / LANES * w->N + n;
             for (int part = 0; part < PARTS; part++) {
@@ -800,7 +920,7 @@ static void write_states(const Work *w, const View *to, const S *h, const S *low
     const Run *run = w->run;
     if (!to->data) return;
     for (int64_t c = 0; c < w->count; c++)
-        for (int64_t n = 0; n < w->N; n++) {
+        for (int64_t n = 0; n < run->p->states; n++) {
             char *p = to->data + run->b * to->stride[0] + (run->c0 + c) * to->stride[1] + n * to->stride[2];
             double x[2] = {0, 0};
             for (int part = 0; part < PARTS; part++) {
@@ -817,7 +937,7 @@ static void write_states(const Work *w, const View *to, const S *h, const S *low
 INLINE R *checkpoint(const Work *w, int64_t segment, int64_t v, int64_t n, int part) {
     const Problem *p = w->run->p;
     const int64_t segments = (p->length + SEG - 1) / SEG;
-    return (R *)p->kept + (((w->run->b * segments + segment) * w->N + n) * PARTS + part) * p->channels + w->run->c0 + v * LANES;
+    return (R *)p->kept + (((w->run->b * segments + segment) * p->states + n) * PARTS + part) * p->channels + w->run->c0 + v * LANES;
 }
 
 #define read_flags X(read_flags)
@@ -836,17 +956,15 @@ static void stage_inputs(Work *w, int64_t t0, int steps, int64_t c, int64_t coun
     const int64_t d_step = pace(p, &p->delta), u_step = pace(p, &p->u), per = p->channels / p->steps;
     stage(w->dt, w->delta_from + t0 * d_step, p->delta.type, d_step, p->delta.stride[2], per, c, count, steps);
     stage(w->u, w->u_from + t0 * u_step, p->u.type, u_step, p->u.stride[2], 1, c, count, steps);
-    for (int64_t v = 0; v * LANES < count; v++) {
-        vec *dt = (vec *)w->dt + v * SEG, *u = (vec *)w->u + v * SEG, *x = (vec *)w->x + v * SEG, bias = splat(0), s;
+    for (int64_t v = 0; v < vectors_of(count); v++) {
+        vec *dt = (vec *)w->dt + v * SEG, *u = (vec *)w->u + v * SEG, *x = (vec *)w->x + v * SEG, bias = splat(0);
         if (p->bias)
             for (int64_t j = 0; j < LANES && v * LANES + j < count; j++) bias[j] = (R)p->bias[(c + v * LANES + j) / per];
-        for (int i = 0; i < steps; i++) {
-            if (p->bias) dt[i] += bias;
-            if (p->softplus) {
-                dt[i] = log_one_plus_exp(dt[i], &s);
-                if (slope) ((vec *)slope)[v * SEG + i] = s;
-            }
-            x[i] = dt[i] * u[i];
+        for (int i = 0; i < steps; i += SIDE) {
+            if (p->bias) for (int j = i; j < i + SIDE; j++) dt[j] += bias;
+            if (p->softplus && slope) log_one_plus_exp(dt + i, (vec *)slope + v * SEG + i);
+            else if (p->softplus) log_one_plus_exp(dt + i, NULL);
+            for (int j = i; j < i + SIDE; j++) x[j] = dt[j] * u[j];
         }
     }
 }
@@ -856,6 +974,22 @@ INLINE vec skip_of(const Problem *p, int64_t c, int64_t count) {
     vec D = splat(0);
     if (p->D) for (int64_t j = 0; j < LANES && j < count; j++) D[j] = (R)p->D[(c + j) / (p->channels / p->skips)];
     return D;
+}
+
+/* Ask for what PAIR vectors of the tile that follows will read and write, `lane` channels from its first: rows lie too
+ * far apart for the machine to foresee. */
+#define fetch_next X(fetch_next)
+INLINE void fetch_next(const Run *run, int64_t t0, int64_t c, int64_t lane, int64_t stop, const View *const *views, int count) {
+    const int later = c + TILE >= run->c1;
+    const int64_t t = later ? t0 + SEG : t0, at = (later ? run->c0 : c + TILE) + lane, rows = least(SEG, stop - t);
+    if (at >= run->c1) return;
+    for (int k = 0; k < count; k++) {
+        const int64_t step = pace(run->p, views[k]);
+        const char *row = origin(run->p, views[k], run->b) + t * step + at * views[k]->stride[2];
+        if (views[k]->stride[2] != sizeof(R)) continue;
+        for (int64_t i = 0; i < rows; i++, row += step)
+            for (size_t byte = 0; byte < PAIR * sizeof(vec); byte += 64) __builtin_prefetch(row + byte);
+    }
 }
 
 /* The largest |Delta| of the segment, by lane; NaN where one is not finite. */
@@ -870,32 +1004,36 @@ INLINE vec largest(const vec *dt, int steps) {
     return most + poison;
 }
 
-#define needs_care X(needs_care)
-INLINE int needs_care(const Block *k, vec most, int64_t n, int count) {
-    ivec care = is_careful(most, k->A[n * k->rate]);
-    for (int j = 1; j < (k->rate ? count : 1); j++) care |= is_careful(most, k->A[(n + j) * k->rate]);
-    return any(care);
-}
-
 /* Hand the kept states of a block to the array of all states. */
 #define emit X(emit)
-static void emit(const Block *k, int64_t t0, int64_t c, int64_t n, int count) {
+static void emit(const Block *k, int64_t t0, int64_t c, int64_t n) {
     const Run *run = k->run;
     const View *to = &run->p->all;
+    const int64_t count = least(NB, run->p->states - n);
     for (int i = 0; i < k->steps; i++) {
         char *row = origin(run->p, to, run->b) + (t0 + i) * pace(run->p, to);
-        for (int64_t lane = 0; lane < LANES && c + lane < run->c1; lane++)
+        for (int64_t lane = 0; lane < PAIR * LANES && c + lane < run->c1; lane++)
             for (int j = 0; j < count; j++) {
-                const R *from = (const R *)(k->kept + (i + 1) * NB + j) + lane;
+                const R *from = (const R *)(k->kept + (lane / LANES * (SEG + 1) + i + 1) * NB + j) + lane % LANES;
                 put(row + (c + lane) * to->stride[2] + (n + j) * to->stride[3], to->type, from[0], from[(PARTS - 1) * LANES]);
             }
     }
 }
 
+#define block_of X(block_of)
+INLINE Block block_of(const Work *w, int steps, const uint8_t *flags, int64_t v, int64_t vector, S *kept) {
+    return (Block){
+        .run = w->run, .steps = steps, .reset = flags, .dt = (vec *)w->dt + v * SEG, .x = (vec *)w->x + v * SEG,
+        .y = (vec *)w->y + v * SEG, .B = w->B, .C = w->C, .A = w->A + vector * w->rates,
+        .units = w->units + vector * w->rates, .N = w->N, .rate = w->rates == w->N,
+        .width = w->rates == w->N ? NB : 1, .decays = w->decays, .kept = kept,
+    };
+}
+
 static void X(forward)(const Run *run, Arena *arena) {
     const Problem *p = run->p;
     Work w = prepare(run, arena);
-    S *kept = take(arena, (SEG + 1) * NB * sizeof(S));
+    S *kept = take(arena, PAIR * (SEG + 1) * NB * sizeof(S));
     if (!arena->memory) return;
     const int64_t N = w.N;
     read_states(&w, &p->h0, w.h, w.low);
@@ -904,7 +1042,7 @@ static void X(forward)(const Run *run, Arena *arena) {
         const uint8_t *flags = read_flags(&w, t0, steps);
         if (!run->mixed) stage_shared(w.B, run, &p->B, t0, steps), stage_shared(w.C, run, &p->C, t0, steps);
         if (p->kept)
-            for (int64_t n = 0; n < N; n++)
+            for (int64_t n = 0; n < p->states; n++)
                 for (int part = 0; part < PARTS; part++)
                     for (int64_t v = 0; v < w.vectors; v++)
                         store(checkpoint(&w, t0 / SEG, v, n, part), ((vec *)(w.h + v * N + n))[part], w.count - v * LANES);
@@ -913,42 +1051,39 @@ static void X(forward)(const Run *run, Arena *arena) {
             stage_inputs(&w, t0, steps, c, count, NULL);
             if (p->z.data)
                 stage(w.z, w.z_from + t0 * pace(p, &p->z), p->z.type, pace(p, &p->z), p->z.stride[2], 1, c, count, steps);
-            for (int64_t v = 0; v * LANES < count; v++) {
+            for (int64_t v = 0; v * LANES < count; v += PAIR) {
                 const int64_t vector = (c - run->c0) / LANES + v;
-                vec *y = (vec *)w.y + v * SEG;
-                Block k = {
-                    .run = run, .steps = steps, .reset = flags, .dt = (vec *)w.dt + v * SEG, .x = (vec *)w.x + v * SEG,
-                    .y = y, .B = w.B, .C = w.C, .A = w.A + vector * p->rate_states, .rate = p->rate_states == N,
-                    .width = p->rate_states == N ? NB : 1, .decays = w.decays, .h = w.h + vector * N,
-                    .low = w.low + vector * N, .kept = kept,
-                };
-                const vec most = largest(k.dt, steps);
-                for (int i = 0; i < steps; i++) y[i] = splat(0);
+                fetch_next(run, t0, c, v * LANES, p->stop, (const View *[]){&p->u, &p->delta, &p->z, &p->y}, 4);
+                vec *y = (vec *)w.y + v * SEG, most[PAIR];
+                Block k = block_of(&w, steps, flags, v, vector, kept);
+                k.h = w.h + vector * N, k.low = w.low + vector * N;
+                for (int i = 0; i < PAIR; i++) most[i] = largest(k.dt + i * SEG, steps);
+                if (!N) for (int i = 0; i < PAIR * SEG; i++) y[i] = splat(0);
+                k.careful = needs_care(&k, most, 0, N);
                 if (run->mixed)
                     stage_mixed(w.B, run, &p->B, t0, steps, c + v * LANES), stage_mixed(w.C, run, &p->C, t0, steps, c + v * LANES);
-                if (!k.rate && N) fill(&k, w.second, needs_care(&k, most, 0, 1), 0, 1);
-                for (int64_t n = 0; n < N;) {
-                    const int block = N - n >= NB ? NB : 1, care = k.rate && needs_care(&k, most, n, block);
-                    if (k.rate && (care || p->all.data)) fill(&k, w.second, care, n, block);
-#define RUN(count, mixed) \
-    if (p->all.data) run_block(&k, n, count, mixed, 1, 1, 1); \
-    else if (care || !k.rate) run_block(&k, n, count, mixed, 1, 0, 1); \
-    else run_block(&k, n, count, mixed, 0, 0, 1);
-                    if (block == NB && !run->mixed) { RUN(NB, 0) }
-                    else if (block == NB) { RUN(NB, 1) }
-                    else if (!run->mixed) { RUN(1, 0) }
-                    else { RUN(1, 1) }
-#undef RUN
-                    if (p->all.data) emit(&k, t0, c + v * LANES, n, block);
-                    n += block;
+                for (int64_t n = 0; n < N; n += NB) {
+                    if (k.rate || !n) fill(&k, w.second, most, n);
+                    if (p->all.data) {
+                        if (run->mixed) run_block(&k, n, 1, 1); else run_block(&k, n, 0, 1);
+                        emit(&k, t0, c + v * LANES, n);
+                    }
+                    else if (run->mixed) run_block(&k, n, 1, 0);
+                    else run_block(&k, n, 0, 0);
                 }
-                const vec D = skip_of(p, c + v * LANES, count - v * LANES), scale = splat((R)p->scale);
-                const vec *u = (vec *)w.u + v * SEG, *z = (vec *)w.z + v * SEG;
-                vec slope;
-                for (int i = 0; i < steps; i++) {
-                    if (p->scale != 1) y[i] *= scale;
-                    if (p->D) y[i] += D * u[i];
-                    if (p->z.data) y[i] *= silu(z[i], &slope);
+                for (int j = 0; j < PAIR; j++) {
+                    const int64_t first = (v + j) * LANES;
+                    const vec D = skip_of(p, c + first, count - first), scale = splat((R)p->scale);
+                    const vec *u = (vec *)w.u + (v + j) * SEG, *z = (vec *)w.z + (v + j) * SEG;
+                    vec *const to = y + j * SEG, gate[SIDE];
+                    for (int t = 0; t < steps; t += SIDE) {
+                        if (p->scale != 1) EACH(to[t + i] *= scale;);
+                        if (p->D) EACH(to[t + i] += D * u[t + i];);
+                        if (p->z.data) {
+                            silu(z + t, gate, NULL);
+                            EACH(to[t + i] *= gate[i];);
+                        }
+                    }
                 }
             }
             unstage(w.y, origin(p, &p->y, run->b) + t0 * pace(p, &p->y), p->y.type, pace(p, &p->y), p->y.stride[2], c, count,
@@ -960,24 +1095,20 @@ static void X(forward)(const Run *run, Arena *arena) {
 
 /* Sums over the lanes, added to `to` [step][state][part]; `from` [step][NB][part][lane] is overwritten. */
 #define add_sums X(add_sums)
-INLINE void add_sums(double *to, vec *from, int64_t N, int64_t n, int count) {
+INLINE void add_sums(double *to, vec *from, int64_t N, int64_t n) {
     R total[SEG * NB * PARTS];
     for (int row = 0; row < SEG * NB * PARTS; row += LANES) store(total + row, sums(from + row), LANES);
-    if (count == NB)
-        for (int i = 0; i < SEG; i++)
-            for (int j = 0; j < NB * PARTS; j++) to[(i * N + n) * PARTS + j] += total[i * NB * PARTS + j];
-    else
-        for (int i = 0; i < SEG; i++)
-            for (int j = 0; j < PARTS; j++) to[(i * N + n) * PARTS + j] += total[i * NB * PARTS + j];
+    for (int i = 0; i < SEG; i++)
+        for (int j = 0; j < NB * PARTS; j++) to[(i * N + n) * PARTS + j] += total[i * NB * PARTS + j];
 }
 
 #define write_sums X(write_sums)
 static void write_sums(const Run *run, const View *to, const double *from, int64_t t0, int steps) {
-    const int64_t N = run->p->states;
+    const int64_t N = run->p->states, padded = (N + NB - 1) / NB * NB;
     for (int i = 0; i < steps; i++) {
         char *row = origin(run->p, to, run->b) + (t0 + i) * pace(run->p, to) + run->group * to->stride[2] + run->cut * to->stride[4];
         for (int64_t n = 0; n < N; n++) {
-            const double *x = from + (i * N + n) * PARTS;
+            const double *x = from + (i * padded + n) * PARTS;
             put(row + n * to->stride[3], to->type, x[0], x[PARTS - 1]);
         }
     }
@@ -985,8 +1116,8 @@ static void write_sums(const Run *run, const View *to, const double *from, int64
 
 /* The same where each lane has its own group: groups narrower than a vector are summed in memory. */
 #define scatter X(scatter)
-static void scatter(const Run *run, const View *to, const S *from, int64_t t0, int steps, int64_t c, int64_t n, int count) {
-    const int64_t per = run->p->channels / run->p->groups;
+static void scatter(const Run *run, const View *to, const S *from, int64_t t0, int steps, int64_t c, int64_t n) {
+    const int64_t per = run->p->channels / run->p->groups, count = least(NB, run->p->states - n);
     for (int64_t lane = 0; lane < LANES && c + lane < run->c1; lane++)
         for (int i = 0; i < steps; i++) {
             char *row = origin(run->p, to, run->b) + (t0 + i) * pace(run->p, to) + (c + lane) / per * to->stride[2];
@@ -1007,8 +1138,8 @@ static void write_tile(const Run *run, const View *to, const R *from, int64_t t0
 static void X(backward)(const Run *run, Arena *arena) {
     const Problem *p = run->p;
     Work w = prepare(run, arena);
-    const int64_t N = w.N, V = w.vectors, rates = p->rate_states;
-    S *kept = take(arena, (SEG + 1) * NB * sizeof(S)), *h = take(arena, NB * sizeof(S)), *low = take(arena, NB * sizeof(S));
+    const int64_t N = w.N, V = w.vectors, rates = w.rates;
+    S *kept = take(arena, PAIR * (SEG + 1) * NB * sizeof(S)), *h = take(arena, PAIR * N * sizeof(S));
     S *dB = take(arena, SEG * NB * sizeof(S)), *dC = take(arena, SEG * NB * sizeof(S));
     R *dy = take(arena, TILE * SEG * sizeof(R)), *core = take(arena, TILE * SEG * sizeof(R));
     R *dx = take(arena, TILE * SEG * sizeof(R)), *ddt = take(arena, TILE * SEG * sizeof(R));
@@ -1031,84 +1162,66 @@ static void X(backward)(const Run *run, Arena *arena) {
         memset(C_sums, 0, SEG * N * PARTS * sizeof(double));
         for (int64_t c = run->c0; c < run->c1; c += TILE) {
             const int64_t count = least(TILE, run->c1 - c), first = (c - run->c0) / LANES;
-            const int64_t vectors = (count + LANES - 1) / LANES;
+            const int64_t vectors = vectors_of(count);
             stage_inputs(&w, t0, steps, c, count, w.slope);
             stage(dy, origin(p, &p->dy, run->b) + t0 * pace(p, &p->dy), p->dy.type, pace(p, &p->dy), p->dy.stride[2], 1, c,
                   count, steps);
-            if (p->z.data) {
+            if (p->z.data)
                 stage(w.z, w.z_from + t0 * pace(p, &p->z), p->z.type, pace(p, &p->z), p->z.stride[2], 1, c, count, steps);
-                memset(w.y, 0, TILE * SEG * sizeof(R));
-            }
-            memset(dx, 0, TILE * SEG * sizeof(R));
-            memset(ddt, 0, TILE * SEG * sizeof(R));
+            if (!N) memset(w.y, 0, TILE * SEG * sizeof(R)), memset(dx, 0, TILE * SEG * sizeof(R)), memset(ddt, 0, TILE * SEG * sizeof(R));
             for (int64_t v = 0; v < vectors; v++)
-                for (int64_t i = v * SEG; i < v * SEG + steps; i++) {
-                    vec *to = (vec *)core + i, slope;
-                    *to = ((vec *)dy)[i];
+                for (int64_t t = v * SEG; t < v * SEG + steps; t += SIDE) {
+                    vec *const to = (vec *)core + t, *const from = (vec *)dy + t, s[SIDE], slope[SIDE];
                     if (p->z.data) {
-                        *to *= silu(((vec *)w.z)[i], &slope);
+                        silu((vec *)w.z + t, s, slope);
                         /* dz but for the factor that the pass below finds */
-                        ((vec *)gate)[i] = ((vec *)dy)[i] * slope;
-                        ((vec *)dy)[i] = *to;
+                        EACH(((vec *)gate)[t + i] = from[i] * slope[i]; from[i] *= s[i];);
                     }
-                    if (p->scale != 1) *to *= splat((R)p->scale);
+                    EACH(to[i] = from[i] * splat((R)p->scale););
                 }
-            vec most[TILE / LANES], *seconds[TILE / LANES] = {0};
-            Block k = {.run = run, .steps = steps, .reset = flags, .B = w.B, .C = w.C, .rate = rates == N,
-                       .width = rates == N ? NB : 1, .kept = kept};
-            for (int64_t v = 0; v < vectors; v++) {
-                k.dt = (vec *)w.dt + v * SEG;
-                k.A = w.A + (first + v) * rates;
-                most[v] = largest(k.dt, steps);
-                if (k.rate || !N) continue;
-                k.decays = w.decays + v * (SEG + 1);
-                fill(&k, w.second + v * (SEG + 1), needs_care(&k, most[v], 0, 1), 0, 1);
-                seconds[v] = k.second;
-            }
-            for (int64_t n = 0; n < N;) {
-                const int block = N - n >= NB ? NB : 1;
+            vec most[TILE / LANES], *seconds[TILE / LANES];
+            for (int64_t v = 0; v < vectors; v++) most[v] = largest((vec *)w.dt + v * SEG, steps);
+            for (int64_t n = 0; n < N; n += NB) {
                 memset(dB, 0, SEG * NB * sizeof(S));
                 memset(dC, 0, SEG * NB * sizeof(S));
-                for (int64_t v = 0; v < vectors; v++) {
-                    k.dt = (vec *)w.dt + v * SEG, k.x = (vec *)w.x + v * SEG, k.y = (vec *)w.y + v * SEG;
-                    k.A = w.A + (first + v) * rates;
-                    for (int j = 0; j < block; j++)
-                        for (int part = 0; part < PARTS; part++)
-                            ((vec *)(h + j))[part] = load(checkpoint(&w, s, first + v, n + j, part), count - v * LANES);
-                    memset(low, 0, NB * sizeof(S));
-                    k.h = h - n, k.low = low - n;
+                for (int64_t v = 0; v < vectors; v += PAIR) {
+                    Block k = block_of(&w, steps, flags, v, first + v, kept);
+                    k.h = h;
+                    k.careful = (k.rate || !n) && needs_care(&k, most + v, n, NB);
+                    for (int i = 0; i < PAIR; i++)
+                        for (int64_t j = n; j < n + NB; j++)
+                            for (int part = 0; part < PARTS; part++)
+                                ((vec *)(h + i * N + j))[part] = j < p->states
+                                    ? load(checkpoint(&w, s, first + v + i, j, part), count - (v + i) * LANES) : splat(0);
                     if (run->mixed) {
                         stage_mixed(w.B, run, &p->B, t0, steps, c + v * LANES);
                         stage_mixed(w.C, run, &p->C, t0, steps, c + v * LANES);
                     }
-                    k.decays = k.rate ? w.decays : w.decays + v * (SEG + 1);
-                    k.second = seconds[v];
-                    if (k.rate) fill(&k, w.second, needs_care(&k, most[v], n, block), n, block);
-                    const Adjoint a = {
-                        .dy = (vec *)core + v * SEG, .dx = (vec *)dx + v * SEG, .ddt = (vec *)ddt + v * SEG,
-                        .g = w.h + (first + v) * N, .low = w.low + (first + v) * N, .dB = dB, .dC = dC,
-                        .dA = dA + (first + v) * rates * PARTS * LANES,
-                    };
-#define RUN(count, mixed) \
-    if (p->z.data) run_block(&k, n, count, mixed, 1, 1, 1); else run_block(&k, n, count, mixed, 1, 1, 0); \
-    adjoint_block(&k, &a, n, count, mixed);
-                    if (block == NB && !run->mixed) { RUN(NB, 0) }
-                    else if (block == NB) { RUN(NB, 1) }
-                    else if (!run->mixed) { RUN(1, 0) }
-                    else { RUN(1, 1) }
-#undef RUN
-                    if (run->mixed) {
-                        scatter(run, &p->dB, dB, t0, steps, c + v * LANES, n, block);
-                        scatter(run, &p->dC, dC, t0, steps, c + v * LANES, n, block);
+                    /* decays that serve all states are kept for the tile */
+                    vec *const second = k.rate ? w.second : w.second + v * (SEG + 1);
+                    if (!k.rate) k.decays += v * (SEG + 1);
+                    if (k.rate || !n) fill(&k, second, most + v, n), seconds[v] = k.second;
+                    else k.second = seconds[v];
+                    if (run->mixed) run_block(&k, n, 1, 1); else run_block(&k, n, 0, 1);
+                    for (int i = 0; i < PAIR; i++) {
+                        const int64_t at = first + v + i;
+                        const Adjoint a = {
+                            .dy = (vec *)core + (v + i) * SEG, .dx = (vec *)dx + (v + i) * SEG,
+                            .ddt = (vec *)ddt + (v + i) * SEG, .g = w.h + at * N, .low = w.low + at * N, .dB = dB,
+                            .dC = dC, .dA = dA + at * rates * PARTS * LANES,
+                        };
+                        if (!run->mixed) {
+                            adjoint_block(&k, &a, w.A + at * rates, i, n, 0);
+                            continue;
+                        }
+                        adjoint_block(&k, &a, w.A + at * rates, i, n, 1);
+                        scatter(run, &p->dB, dB, t0, steps, c + (v + i) * LANES, n);
+                        scatter(run, &p->dC, dC, t0, steps, c + (v + i) * LANES, n);
                         memset(dB, 0, SEG * NB * sizeof(S));
                         memset(dC, 0, SEG * NB * sizeof(S));
                     }
                 }
-                if (!run->mixed) {
-                    add_sums(B_sums, (vec *)dB, N, n, block);
-                    add_sums(C_sums, (vec *)dC, N, n, block);
-                }
-                n += block;
+                if (!run->mixed) add_sums(B_sums, (vec *)dB, N, n), add_sums(C_sums, (vec *)dC, N, n);
             }
             for (int64_t v = 0; v < vectors; v++) {
                 const vec D = skip_of(p, c + v * LANES, count - v * LANES), scale = splat((R)p->scale);
@@ -1137,7 +1250,7 @@ static void X(backward)(const Run *run, Arena *arena) {
     write_states(&w, &p->dh0, w.h, w.low);
     for (int64_t c = 0; c < w.count; c++) {
         const int64_t at = run->b * p->channels + run->c0 + c;
-        for (int64_t i = 0; i < rates * PARTS; i++) p->dA[at * rates * PARTS + i] = dA[(c / LANES * rates * PARTS + i) * LANES + c % LANES];
+        for (int64_t i = 0; i < p->rate_states * PARTS; i++) p->dA[at * p->rate_states * PARTS + i] = dA[(c / LANES * rates * PARTS + i) * LANES + c % LANES];
         if (p->dD) p->dD[at] = dD[c];
         if (p->dbias) p->dbias[at] = dbias[c];
     }
@@ -1155,7 +1268,9 @@ static void X(backward)(const Run *run, Arena *arena) {
 #undef LIMIT
 #undef LN2_HIGH
 #undef LN2_LOW
+#undef EXP2M1
 #undef EXPM1
 #undef ATANH
 #undef PARTS
+#undef PAIR
 #endif
