@@ -30,7 +30,7 @@ import numpy as np
 from ssmtheory.errors import CheckpointError, InputError, SelfCheckError, require
 from ssmtheory.mamba.checkpoint import read_json, read_tensors
 from ssmtheory.mamba.config import MambaConfig
-from ssmtheory.mamba.forward import MixerSignals, Tap, gate_and_project, scan_mamba1, scan_mamba2
+from ssmtheory.mamba.forward import MixerSignals, Tap, linear, scan_mamba1, scan_mamba2
 from ssmtheory.mamba.tokenizer import Tokenizer, find_tokenizer
 from ssmtheory.scan import causal_conv1d, resolve_backend
 from ssmtheory.typing import PathType
@@ -386,15 +386,17 @@ class HybridLM:
             z = projected[..., : config.d_inner]
             x_B_C = causal_conv1d(
                 projected[..., config.d_inner : end], weights["conv1d.weight"][:, 0, :], weights.get("conv1d.bias"),
-                activation="silu",
+                activation="silu", backend=backend,
             )  # fmt: skip
-            u, delta, A, B, C, D, y, last = scan_mamba2(x_B_C, projected[..., end:], weights.get, config, None, backend)
+            u, delta, A, B, C, D, y, gated, last = scan_mamba2(
+                x_B_C, projected[..., end:], z, weights.get, config, None, backend
+            )
         else:
             z = projected[..., config.d_inner :]
             names = ("x_proj.in", "dt_layernorm.out", "b_layernorm.out", "c_layernorm.out")
             u, low_rank, B, C = (taps[name].astype(self.dtype) for name in names)
-            delta, A, D, y, last = scan_mamba1(u, low_rank, B, C, weights.get, None, backend)
-        gated, update = gate_and_project(y, z, weights.get, config)
+            delta, A, D, y, gated, last = scan_mamba1(u, low_rank, B, C, z, weights.get, None, backend)
+        update = linear(gated, weights["out_proj.weight"], weights.get("out_proj.bias"))
         residual, hidden = (taps[name].astype(self.dtype) for name in ("residual", "in_proj.in"))
         return MixerSignals(residual, hidden, u, z, delta, A, B, C, D, y, gated, update, None, last)
 

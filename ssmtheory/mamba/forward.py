@@ -20,6 +20,9 @@ Mamba-2 (Dao and Gu, arXiv 2405.21060, section 7) differs in these: delta is (ba
 B and C are (batch, length, group, state) and come from the residual stream beside u, not from u; gated is normed.
 Falcon-Mamba is Mamba-1 with RMS norms of Delta's low-rank input, B and C; the B and C below are what enters the scan.
 
+Where nobody watches the signals, Delta's softplus and the gate happen inside the scan: `watched` says which it is, in
+the two scan_ functions below and nowhere else.
+
 A float32 model on NumPy is computed in float64, block by block, and what leaves it (signals, logits) is rounded once.
 Deep models amplify the rounding of any float32 step without bound; nothing less keeps every block as near to the exact
 result as another library happens to come. `backend="c"`, torch and JAX compute in the weights' dtype.
@@ -32,13 +35,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from array_api_compat import array_namespace, is_numpy_array
+from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 
 from ssmtheory.mamba.config import MambaConfig
 from ssmtheory.scan import causal_conv1d, rms_norm, selective_scan, silu, softplus
 
 __all__ = [
-    "MambaState", "MixerSignals", "Tap", "arithmetic_dtype", "forward", "gate_and_project", "layer_map", "mamba1_mixer",
+    "MambaState", "MixerSignals", "Tap", "arithmetic_dtype", "forward", "layer_map", "linear", "mamba1_mixer",
     "mamba2_mixer", "rounded", "scan_mamba1", "scan_mamba2",
 ]  # fmt: skip
 
@@ -88,49 +91,65 @@ Tap = Callable[[int, MixerSignals], None]
 Weight = Callable[[str], Any]
 
 
-def scan_mamba1(u: Any, low_rank: Any, B: Any, C: Any, weight: Weight, state: Any, backend: str) -> tuple[Any, ...]:
-    """From u, the low-rank input of Delta, B and C of a Mamba-1 mixer: (delta, A, D, y, last state)."""
-    xp = array_namespace(u)
-    delta = softplus(_linear(low_rank, weight("dt_proj.weight"), weight("dt_proj.bias")))
-    A, D = -xp.exp(weight("A_log")), weight("D")
-    y, last = selective_scan(u, delta, A, B, C, D=D, initial_state=state, return_last_state=True, backend=backend)
-    return delta, A, D, y, last
+def scan_mamba1(
+    u: Any, low_rank: Any, B: Any, C: Any, z: Any, weight: Weight, state: Any, backend: str, watched: bool = True
+) -> tuple[Any, ...]:
+    """From u, the low-rank input of Delta, B, C and z of a Mamba-1 mixer: (delta, A, D, y, gated, last state).
+
+    Unwatched, delta and y stay inside the scan and are None here.
+    """
+    raw_delta, bias = linear(low_rank, weight("dt_proj.weight")), weight("dt_proj.bias")
+    A, D = _decay(weight("A_log"), u), weight("D")
+    options: dict[str, Any] = {"D": D, "initial_state": state, "return_last_state": True, "backend": backend}
+    if not watched:
+        gated, last = selective_scan(u, raw_delta, A, B, C, z=z, delta_bias=bias, delta_softplus=True, **options)
+        return None, A, D, None, gated, last
+    delta = softplus(raw_delta + bias)
+    y, last = selective_scan(u, delta, A, B, C, **options)
+    return delta, A, D, y, y * silu(z), last
 
 
 def scan_mamba2(
-    x_B_C: Any, raw_delta: Any, weight: Weight, config: MambaConfig, state: Any, backend: str
-) -> tuple[Any, ...]:
-    """From the convolved [u | B | C] and the raw Delta of a Mamba-2 mixer: (u, delta, A, B, C, D, y, last state)."""
+    x_B_C: Any, raw_delta: Any, z: Any, weight: Weight, config: MambaConfig, state: Any, backend: str,
+    watched: bool = True,
+) -> tuple[Any, ...]:  # fmt: skip
+    """From the convolved [u | B | C], the raw Delta and z of a Mamba-2 mixer: (u, delta, A, B, C, D, y, gated, last).
+
+    Unwatched, delta is None where it stays inside the scan, and y where no norm stands between it and the gate.
+    """
     xp = array_namespace(x_B_C)
     c, size = config, config.n_groups * config.d_state
     grouped = (*x_B_C.shape[:2], c.n_groups, c.d_state)
-    u = x_B_C[..., : c.d_inner]
-    B = xp.reshape(x_B_C[..., c.d_inner : c.d_inner + size], grouped)
-    C = xp.reshape(x_B_C[..., c.d_inner + size :], grouped)
-    delta = softplus(raw_delta + weight("dt_bias"))
-    if c.time_step_limit != (0.0, math.inf):
-        delta = xp.clip(delta, *c.time_step_limit)
-    A, D = -xp.exp(weight("A_log")), weight("D")
-    y, last = selective_scan(u, delta, A, B, C, D=D, initial_state=state, return_last_state=True, backend=backend)
-    return u, delta, A, B, C, D, y, last
-
-
-def gate_and_project(y: Any, z: Any, weight: Weight, config: MambaConfig) -> tuple[Any, Any]:
-    """The gated scan output (normed in Mamba-2), and its projection to the residual stream."""
-    if config.family == "mamba2" and config.mixer_norm:
-        options: dict[str, Any] = {"eps": config.norm_eps, "groups": config.n_groups}
-        scale = weight("norm.weight")
-        if config.norm_before_gate:
-            gated = rms_norm(y, scale, **options) * silu(z)
-        else:
-            gated = rms_norm(y, scale, gate=z, **options)
+    u, B, C = _split(x_B_C, c.d_inner, size, size)
+    B, C = xp.reshape(B, grouped), xp.reshape(C, grouped)
+    A, D, bias = _decay(weight("A_log"), u), weight("D"), weight("dt_bias")
+    options: dict[str, Any] = {"D": D, "initial_state": state, "return_last_state": True, "backend": backend}
+    if watched or c.time_step_limit != (0.0, math.inf):
+        delta = softplus(raw_delta + bias)
+        if c.time_step_limit != (0.0, math.inf):
+            delta = xp.clip(delta, *c.time_step_limit)
+        y, last = selective_scan(u, delta, A, B, C, **options)
     else:
+        delta, options["z"] = None, None if c.mixer_norm else z
+        y, last = selective_scan(u, raw_delta, A, B, C, delta_bias=bias, delta_softplus=True, **options)
+        if not c.mixer_norm:
+            return u, delta, A, B, C, D, None, y, last
+    if not c.mixer_norm:
         gated = y * silu(z)
-    return gated, _linear(gated, weight("out_proj.weight"), weight("out_proj.bias"))
+    elif c.norm_before_gate:
+        gated = rms_norm(y, weight("norm.weight"), eps=c.norm_eps, groups=c.n_groups) * silu(z)
+    else:
+        gated = rms_norm(y, weight("norm.weight"), eps=c.norm_eps, groups=c.n_groups, gate=z)
+    return u, delta, A, B, C, D, y, gated, last
+
+
+def _decay(A_log: Any, like: Any) -> Any:
+    xp = array_namespace(A_log)
+    return -xp.exp(xp.astype(A_log, like.dtype, copy=False))
 
 
 def mamba1_mixer(
-    hidden: Any, weight: Weight, config: MambaConfig, conv_state: Any, state: Any, backend: str
+    hidden: Any, weight: Weight, config: MambaConfig, conv_state: Any, state: Any, backend: str, watched: bool = True
 ) -> tuple[MixerSignals, Any]:
     """Apply one Mamba-1 or Falcon-Mamba mixer to normed tokens.
 
@@ -138,40 +157,37 @@ def mamba1_mixer(
         hidden: (batch, length, d_model).
         weight: name below the mixer, such as "in_proj.weight", to array; None for a bias that the model lacks.
         conv_state, state: what `MambaState` holds for this layer, or None at the start.
-        backend: of the scan.
+        backend: of the convolution and the scan.
+        watched: False where no signal inside the scan is wanted: then delta and y are None.
 
     Returns:
         The signals (without the residual), and the next conv_state.
     """
-    projected = _linear(hidden, weight("in_proj.weight"), weight("in_proj.bias"))
-    x, z = projected[..., : config.d_inner], projected[..., config.d_inner :]
+    x, z = _split(linear(hidden, weight("in_proj.weight"), weight("in_proj.bias")), config.d_inner, config.d_inner)
     u, conv_state = causal_conv1d(
         x, weight("conv1d.weight")[:, 0, :], weight("conv1d.bias"), initial_state=conv_state, activation="silu",
-        return_last_state=True,
+        return_last_state=True, backend=backend,
     )  # fmt: skip
-    selected = _linear(u, weight("x_proj.weight"))
-    rank, n = config.dt_rank, config.d_state
-    low_rank, B, C = selected[..., :rank], selected[..., rank : rank + n], selected[..., rank + n :]
+    low_rank, B, C = _split(linear(u, weight("x_proj.weight")), config.dt_rank, config.d_state, config.d_state)
     if config.family == "falcon_mamba":
         low_rank, B, C = (rms_norm(signal, eps=config.mixer_rms_eps) for signal in (low_rank, B, C))
-    delta, A, D, y, last = scan_mamba1(u, low_rank, B, C, weight, state, backend)
-    gated, update = gate_and_project(y, z, weight, config)
+    delta, A, D, y, gated, last = scan_mamba1(u, low_rank, B, C, z, weight, state, backend, watched)
+    update = linear(gated, weight("out_proj.weight"), weight("out_proj.bias"))
     return MixerSignals(None, hidden, u, z, delta, A, B, C, D, y, gated, update, state, last), conv_state
 
 
 def mamba2_mixer(
-    hidden: Any, weight: Weight, config: MambaConfig, conv_state: Any, state: Any, backend: str
+    hidden: Any, weight: Weight, config: MambaConfig, conv_state: Any, state: Any, backend: str, watched: bool = True
 ) -> tuple[MixerSignals, Any]:
     """Apply one Mamba-2 mixer to normed tokens; arguments and results as of `mamba1_mixer`."""
-    projected = _linear(hidden, weight("in_proj.weight"), weight("in_proj.bias"))
-    end = config.d_inner + config.conv_channels
-    z, raw_delta = projected[..., : config.d_inner], projected[..., end:]
+    projected = linear(hidden, weight("in_proj.weight"), weight("in_proj.bias"))
+    z, x_B_C, raw_delta = _split(projected, config.d_inner, config.conv_channels, config.n_heads)
     x_B_C, conv_state = causal_conv1d(
-        projected[..., config.d_inner : end], weight("conv1d.weight")[:, 0, :], weight("conv1d.bias"),
-        initial_state=conv_state, activation="silu", return_last_state=True,
+        x_B_C, weight("conv1d.weight")[:, 0, :], weight("conv1d.bias"), initial_state=conv_state, activation="silu",
+        return_last_state=True, backend=backend,
     )  # fmt: skip
-    u, delta, A, B, C, D, y, last = scan_mamba2(x_B_C, raw_delta, weight, config, state, backend)
-    gated, update = gate_and_project(y, z, weight, config)
+    u, delta, A, B, C, D, y, gated, last = scan_mamba2(x_B_C, raw_delta, z, weight, config, state, backend, watched)
+    update = linear(gated, weight("out_proj.weight"), weight("out_proj.bias"))
     return MixerSignals(None, hidden, u, z, delta, A, B, C, D, y, gated, update, state, last), conv_state
 
 
@@ -211,7 +227,7 @@ def forward(
         state: carried from the chunk before; None at the start of a text.
         return_state: also return the state after the chunk.
         tap: called with (layer, MixerSignals) after each block.
-        backend: of the scan.
+        backend: of the convolution and the scan.
         logits: "all" positions, the "last" only, or "none" (None is returned in their place).
 
     Returns:
@@ -222,10 +238,6 @@ def forward(
     xp, stored = array_namespace(embedding), embedding.dtype
     wide = arithmetic_dtype(embedding, backend)
 
-    def weight(name: str) -> Any:
-        value = weights.get(name)
-        return None if value is None else xp.astype(value, wide, copy=False)
-
     residual = xp.astype(embedding[tokens], wide, copy=False)
     state = state or MambaState([None] * config.n_layer, [None] * config.n_layer)
     conv, ssm = list(state.conv), list(state.ssm)
@@ -233,10 +245,12 @@ def forward(
         prefix = f"backbone.layers.{layer}."
 
         def mixer_weight(name: str, prefix: str = prefix + "mixer.") -> Any:
-            return weight(prefix + name)
+            return weights.get(prefix + name)
 
-        hidden = _norm(residual, weight, prefix + "norm", config)
-        signals, conv[layer] = mixer(hidden, mixer_weight, config, conv[layer], ssm[layer], backend)
+        hidden = _norm(residual, weights.get, prefix + "norm", config)
+        signals, conv[layer] = mixer(
+            hidden, mixer_weight, config, conv[layer], ssm[layer], backend, watched=tap is not None
+        )
         ssm[layer] = signals.last_state
         signals.residual, signals.start = residual, state.position
         if tap is not None:
@@ -245,9 +259,9 @@ def forward(
     out = None
     if logits != "none":
         final = residual if logits == "all" else residual[:, -1:]
-        final = xp.astype(_norm(final, weight, "backbone.norm_f", config), stored, copy=False)
+        final = xp.astype(_norm(final, weights.get, "backbone.norm_f", config), stored, copy=False)
         # the last product is not amplified by anything: no float64 copy of the vocabulary
-        out = _linear(final, weights.get("lm_head.weight", embedding))
+        out = linear(final, weights.get("lm_head.weight", embedding))
     if not return_state:
         return out
     return out, MambaState(conv, ssm, state.position + int(tokens.shape[1]))
@@ -273,6 +287,30 @@ def _norm(x: Any, weight: Weight, name: str, config: MambaConfig) -> Any:
     return rms_norm(x, weight(name + ".weight"), eps=config.norm_eps)
 
 
-def _linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    y = x @ weight.T
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """x weight^T + bias: x (..., in), weight (out, in)."""
+    y = x @ weight.T if x.dtype == weight.dtype else _widened_product(x, weight)
     return y if bias is None else y + bias
+
+
+#: Numbers of a weight matrix that are widened at once where the tokens are few: they stay in the second-level cache.
+_PIECE, _FEW = 1 << 18, 32
+
+
+def _widened_product(x: Any, weight: Any) -> Any:
+    """x @ weight.T in the dtype of x, the wider one; for a step of few tokens without a wide copy of the weights."""
+    rows, inner = weight.shape
+    if math.prod(x.shape[:-1]) >= _FEW:
+        return x @ weight.astype(x.dtype).T
+    xp, piece = array_namespace(x), max(1, _PIECE // inner)
+    flat = xp.reshape(x, (-1, inner))
+    pieces = [flat @ weight[i : i + piece].astype(x.dtype).T for i in range(0, rows, piece)]
+    return xp.reshape(xp.concat(pieces, axis=-1), (*x.shape[:-1], rows))
+
+
+def _split(x: Any, *sizes: int) -> Any:
+    """Cut the last axis into views of these sizes."""
+    if is_torch_array(x):
+        return x.split(sizes, -1)  # its adjoint writes one array, that of slices one for each
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return tuple(x[..., end - size : end] for end, size in zip(ends, sizes, strict=True))

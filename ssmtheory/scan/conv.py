@@ -1,17 +1,17 @@
 """Causal convolution, normalisation and activations, written once over the array API.
 
 The same lines serve NumPy, PyTorch and JAX, on any device and under either's differentiation. Half precisions are
-computed in float32 and rounded once, at the end.
+computed in float32 and rounded once, at the end. The convolution has a compiled form, too (``conv.c``).
 """
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from array_api_compat import array_namespace, device, is_torch_array
 
-from ssmtheory.errors import InputError, nearest
-from ssmtheory.scan.arrays import common_namespace, compute_dtype, dtype_name
+from ssmtheory.errors import BackendError, InputError, nearest
+from ssmtheory.scan.arrays import REAL, common_namespace, compute_dtype, dtype_name, kind_of
 from ssmtheory.typing import Array
 
 __all__ = ["causal_conv1d", "rms_norm", "sigmoid", "silu", "softplus"]
@@ -82,6 +82,7 @@ def causal_conv1d(
     initial_state: Array | None = ...,
     activation: Literal["silu"] | None = ...,
     return_last_state: Literal[False] = ...,
+    backend: str = ...,
 ) -> Array: ...
 @overload
 def causal_conv1d(
@@ -92,6 +93,7 @@ def causal_conv1d(
     initial_state: Array | None = ...,
     activation: Literal["silu"] | None = ...,
     return_last_state: Literal[True],
+    backend: str = ...,
 ) -> tuple[Array, Array]: ...
 def causal_conv1d(
     x: Array,
@@ -101,6 +103,7 @@ def causal_conv1d(
     initial_state: Array | None = None,
     activation: Literal["silu"] | None = None,
     return_last_state: bool = False,
+    backend: str = "auto",
 ) -> Array | tuple[Array, Array]:
     """Depthwise convolution along the length that sees no later token.
 
@@ -114,37 +117,83 @@ def causal_conv1d(
         initial_state: (batch, width - 1, channel), the inputs just before x; zero when None.
         activation: "silu" or None.
         return_last_state: also return the last width - 1 inputs, which continue the sequence.
+        backend: any name that the scan takes. "auto" is the compiled form for NumPy arrays and for tensors in main
+            memory, where it was compiled and outside of torch.func; "c" insists on it; the others are the array-API
+            lines, in the library of the arrays.
 
     Returns:
         y (batch, length, channel) in the dtype of x; with ``return_last_state`` also the state
         (batch, width - 1, channel).
 
     Raises:
-        InputError: shapes that do not fit, or an unknown activation.
+        InputError: shapes that do not fit, an unknown activation or backend.
+        BackendError: backend="c" for arrays that it does not take, or where it was not compiled.
 
     >>> import numpy as np
     >>> x = np.arange(1.0, 5.0).reshape(1, 4, 1)
     >>> causal_conv1d(x, np.asarray([[10.0, 1.0]]))[0, :, 0].tolist()
     [1.0, 12.0, 23.0, 34.0]
     """
-    xp = common_namespace(x=x, weight=weight, bias=bias, initial_state=initial_state)
+    arrays = {"x": x, "weight": weight, "bias": bias, "initial_state": initial_state}
+    kind = kind_of(**arrays)
     if activation not in _ACTIVATIONS:
         raise InputError(f"activation={activation!r}: must be 'silu' or None.{nearest(activation, ['silu'])}")
     if x.ndim != 3:
         raise InputError(f"x has shape {tuple(x.shape)}: must be (batch, length, channel)")
-    batch, length, channels = x.shape
+    batch, _, channels = x.shape
     if weight.ndim != 2 or weight.shape[0] != channels or weight.shape[1] < 1:
         raise InputError(f"weight has shape {tuple(weight.shape)}: must be (channel, width) with channel = {channels}")
     width = weight.shape[1]
     if bias is not None and tuple(bias.shape) != (channels,):
         raise InputError(f"bias has shape {tuple(bias.shape)}: must be ({channels},)")
-    if initial_state is None:
-        initial_state = xp.zeros((batch, width - 1, channels), dtype=x.dtype, device=device(x))
-    elif tuple(initial_state.shape) != (batch, width - 1, channels):
+    if initial_state is not None and tuple(initial_state.shape) != (batch, width - 1, channels):
         raise InputError(
             f"initial_state has shape {tuple(initial_state.shape)}: must be "
             f"(batch, width - 1, channel) = {(batch, width - 1, channels)}"
         )
+    run = _compiled(kind, arrays, backend) or convolve
+    y, last = run(x, weight, bias, initial_state, activation == "silu")
+    return (y, last) if return_last_state else y
+
+
+def _compiled(kind: str, arrays: dict[str, Any], backend: str) -> Any:
+    """The function that runs the compiled convolution on these arrays; None where the array-API lines do."""
+    from ssmtheory.scan.api import BACKENDS
+
+    if backend not in BACKENDS:
+        allowed = ", ".join(repr(name) for name in BACKENDS)
+        raise InputError(f"backend={backend!r}: must be one of {allowed}.{nearest(backend, BACKENDS)}")
+    if backend not in ("auto", "c"):
+        return None
+    given = [array for array in arrays.values() if array is not None]
+    odd = [f"{dtype_name(array)} numbers" for array in given if dtype_name(array) not in REAL]
+    if kind == "jax":
+        odd.append("JAX arrays")
+    elif kind == "torch":
+        from ssmtheory.scan import conv_ops as module
+
+        odd.extend(f"tensors on {array.device}" for array in given if array.device.type != "cpu")
+        if module.transformed():
+            odd.append("tensors inside a transformation of torch.func or forward mode")
+    else:
+        from ssmtheory.scan import conv_backend as module  # type: ignore[no-redef]
+    if backend == "c":
+        if odd:
+            raise BackendError(f"backend='c' does not take {odd[0]}: use backend='auto'")
+        if not module.status()[0]:
+            from ssmtheory.scan import conv_backend
+
+            conv_backend.library()  # raises in words
+    return None if odd or not module.status()[0] else module.causal_conv1d
+
+
+def convolve(x: Array, weight: Array, bias: Array | None, initial_state: Array | None, silu_: bool) -> Any:
+    """The lines of :func:`causal_conv1d`: y, and the last inputs."""
+    xp = array_namespace(x)
+    batch, length, channels = x.shape
+    width = weight.shape[1]
+    if initial_state is None:
+        initial_state = xp.zeros((batch, width - 1, channels), dtype=x.dtype, device=device(x))
     work = compute_dtype(xp, x, weight, bias)
     padded = xp.concat([xp.astype(initial_state, x.dtype, copy=False), x], axis=1)
     taps = xp.astype(weight, work, copy=False)
@@ -153,10 +202,9 @@ def causal_conv1d(
         y = y + padded[:, k : k + length, :] * taps[:, k]
     if bias is not None:
         y = y + bias
-    if activation == "silu":
+    if silu_:
         y = silu(y)
-    y = xp.astype(y, x.dtype, copy=False)
-    return (y, padded[:, length:, :]) if return_last_state else y
+    return xp.astype(y, x.dtype, copy=False), padded[:, length:, :]
 
 
 def rms_norm(

@@ -289,7 +289,9 @@ def test_a_wrong_adapter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     # a carried state that is lost between chunks, as in transformers' own chunked prefill
     mixer = forward._MIXERS["mamba1"]
-    monkeypatch.setitem(forward._MIXERS, "mamba1", lambda h, w, c, conv, state, b: mixer(h, w, c, conv, None, b))
+    monkeypatch.setitem(
+        forward._MIXERS, "mamba1", lambda h, w, c, conv, state, b, watched: mixer(h, w, c, conv, None, b, watched)
+    )
     with pytest.raises(SelfCheckError, match="one-shot, chunked and stepwise logits differ"):
         self_check(model, consult_peer=False)
 
