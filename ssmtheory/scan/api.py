@@ -33,8 +33,10 @@ from ssmtheory.typing import Array
 __all__ = ["BACKENDS", "ResolvedBackend", "linear_recurrence", "resolve_backend", "selective_scan"]
 
 #: Every name that ``backend=`` accepts.
-BACKENDS = ("auto", "numpy", "torch", "jax", "c", "reference")
-_OF_KIND = {"numpy": ("numpy", "reference", "torch", "jax", "c"), "torch": ("torch", "c"), "jax": ("jax",)}
+BACKENDS = ("auto", "numpy", "torch", "jax", "c", "triton", "reference")
+_OF_KIND = {"numpy": ("numpy", "reference", "torch", "jax", "c"), "torch": ("torch", "c", "triton"), "jax": ("jax",)}
+#: Known once and for all: torch.compile cannot look for packages.
+_TRITON = importlib.util.find_spec("triton") is not None
 
 
 class ResolvedBackend(str):
@@ -63,8 +65,9 @@ def resolve_backend(*arrays: Array, backend: str = "auto") -> ResolvedBackend:
     """Say which backend a scan of these arrays would use, and why.
 
     "auto" never converts arrays. NumPy arrays, and PyTorch tensors in main memory, run on the compiled kernel "c" where
-    it was compiled at install, and on "numpy" and "torch" where it was not; tensors elsewhere run on "torch", JAX
-    arrays on "jax". The sequential "reference" is used only when named.
+    it was compiled at install, and on "numpy" and "torch" where it was not; tensors on a CUDA device run on "triton"
+    where it is installed, tensors elsewhere on "torch", JAX arrays on "jax". The sequential "reference" is used only
+    when named.
 
     Args:
         *arrays: arrays that the call would be given; none at all means NumPy arrays.
@@ -99,6 +102,8 @@ def _resolve(kind: str, backend: str, array: Array | None, *, compiled: bool) ->
         raise BackendError(f"backend={backend!r} does not take {kind} arrays: use one of {allowed}, or convert them")
     if backend in ("torch", "jax") and kind != backend and importlib.util.find_spec(backend) is None:
         raise MissingDependencyError(f"backend={backend!r} needs {backend}: pip install 'ssmtheory[{backend}]'")
+    if backend == "triton" and not _TRITON:
+        raise MissingDependencyError("backend='triton' needs triton: pip install 'ssmtheory[triton]'")
     if backend == "c" and not (kind == "torch" and _kernel(kind)[0]):
         from ssmtheory.scan import c_backend
 
@@ -110,6 +115,9 @@ def _choose(kind: str, array: Any) -> tuple[str, str]:
     """What "auto" means for a scan, and why."""
     if kind == "jax":
         return kind, "the arrays are of jax"
+    if kind == "torch" and array.device.type == "cuda":
+        words = "is" if _TRITON else "is not"
+        return "triton" if _TRITON else kind, f"the tensors are on cuda and triton {words} installed"
     if kind == "torch" and array.device.type != "cpu":
         return kind, f"the tensors are on {array.device.type}"
     usable, words = _kernel(kind)
@@ -179,8 +187,9 @@ def selective_scan(
             last state), carries no gradient, and is valid during the call only.
         out: (batch, length, channel) of the dtype of u; receives y and is returned. Not for JAX, nor for tensors that
             need a gradient.
-        backend: "auto" (the compiled kernel where there is one, else that of the arrays), "numpy", "torch", "jax",
-            "c" or "reference"; see :func:`resolve_backend`. NumPy arrays may name any and come back as NumPy arrays.
+        backend: "auto" (the kernel for the device where there is one, else that of the arrays), "numpy", "torch",
+            "jax", "c", "triton" or "reference"; see :func:`resolve_backend`. NumPy arrays may name any but "triton" and
+            come back as NumPy arrays.
         conjugate_pairs: y_t = 2 Re(C_t . h_t): each complex state stands for itself and its conjugate.
 
     Returns:
@@ -212,8 +221,8 @@ def selective_scan(
         raise InputError(f"reduce is of type {type(reduce).__name__}: must be a function of (states, start)")
     _check_device(arrays)
 
-    if name == "c":
-        y, last = _compiled(kind, u).selective_scan(
+    if name in ("c", "triton"):
+        y, last = _fused(name, kind, u).selective_scan(
             arrays, softplus=bool(delta_softplus), reverse=bool(reverse), reduce=reduce,
             scale=2 if conjugate_pairs else 1, out=out,
         )  # fmt: skip
@@ -252,7 +261,7 @@ def linear_recurrence(
         reset: bool, (length,), or (b.shape[0], length) where axis is not 0: the state is zeroed before step t.
         return_last_state: also return the state after the last step.
         out: of the shape and dtype of the result, which it receives. Not for JAX, nor for gradients.
-        backend: as in :func:`selective_scan`; "c" has no linear recurrence.
+        backend: as in :func:`selective_scan`; "c" and "triton" have no linear recurrence.
 
     Returns:
         All states, of the shape of b and the wider dtype of a and b; with ``return_last_state`` a pair, the last
@@ -270,8 +279,8 @@ def linear_recurrence(
     arrays = {"a": a, "b": b, "initial_state": initial_state, "reset": reset, "out": out}
     kind = kind_of(**arrays)
     name, _ = _resolve(kind, backend, b, compiled=False)
-    if name == "c":
-        raise BackendError("backend='c' has no linear_recurrence: use 'auto'")
+    if name in ("c", "triton"):
+        raise BackendError(f"backend={name!r} has no linear_recurrence: use 'auto'")
     _check_device(arrays)
     xp = array_namespace(b)
     if b.ndim < 1:
@@ -435,12 +444,14 @@ def _run(name: str, kind: str, problem: ScanProblem, reduce: Reduce | None, out:
     return module.selective_scan(problem, reduce=reduce)
 
 
-def _compiled(kind: str, u: Array) -> Any:
-    """The module that runs the compiled kernel, which takes bias, softplus, skip and gate itself."""
-    if kind == "torch":
+def _fused(name: str, kind: str, u: Array) -> Any:
+    """The module of the backend "c" or "triton", which take bias, softplus, skip and gate themselves."""
+    if name == "triton":
+        from ssmtheory.scan import triton_backend as module
+    elif kind == "torch":
         if u.device.type != "cpu":
             raise BackendError(f"backend='c' does not do tensors on {u.device} (CPU only). Use backend='auto'")
-        from ssmtheory.scan import torch_ops as module
+        from ssmtheory.scan import torch_ops as module  # type: ignore[no-redef]
     else:
         from ssmtheory.scan import c_backend as module  # type: ignore[no-redef]
     return module
