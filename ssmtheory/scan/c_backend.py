@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -381,7 +380,11 @@ def same_groups(B: Any, C: Any) -> tuple[Any, Any]:
     B, C = (x if x.ndim == 4 else x[:, :, None, :] for x in (B, C))
     if B.shape[2] == C.shape[2]:
         return B, C
-    groups = math.lcm(B.shape[2], C.shape[2])
+    # math.lcm does not take the symbolic sizes of torch.compile
+    common, rest = B.shape[2], C.shape[2]
+    while rest:
+        common, rest = rest, common % rest
+    groups = B.shape[2] // common * C.shape[2]
 
     def spread(x: Any) -> Any:
         times = groups // x.shape[2]
