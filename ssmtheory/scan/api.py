@@ -261,7 +261,7 @@ def linear_recurrence(
         reset: bool, (length,), or (b.shape[0], length) where axis is not 0: the state is zeroed before step t.
         return_last_state: also return the state after the last step.
         out: of the shape and dtype of the result, which it receives. Not for JAX, nor for gradients.
-        backend: as in :func:`selective_scan`; "c" and "triton" have no linear recurrence.
+        backend: as in :func:`selective_scan`; "triton" has no linear recurrence.
 
     Returns:
         All states, of the shape of b and the wider dtype of a and b; with ``return_last_state`` a pair, the last
@@ -278,9 +278,7 @@ def linear_recurrence(
     """
     arrays = {"a": a, "b": b, "initial_state": initial_state, "reset": reset, "out": out}
     kind = kind_of(**arrays)
-    name, _ = _resolve(kind, backend, b, compiled=False)
-    if name in ("c", "triton"):
-        raise BackendError(f"backend={name!r} has no linear_recurrence: use 'auto'")
+    name = _recurrence_backend(kind, backend, b)
     _check_device(arrays)
     xp = array_namespace(b)
     if b.ndim < 1:
@@ -325,6 +323,10 @@ def linear_recurrence(
             reset = xp.reshape(xp.permute_dims(reset, (1, 0)), (length, shape[0]) + (1,) * (len(state_shape) - 1))
         else:
             raise InputError(f"reset has shape {tuple(reset.shape)}: must be ({length},) or (b.shape[0], {length})")
+    if name == "c":
+        return _compiled_recurrence(
+            kind, arrays, (a, b, initial_state, reset), axis, reverse, result_type, return_last_state
+        )
     module = _module(name)
     if _tracing(kind):
         from ssmtheory.scan import torch_eager as module
@@ -420,6 +422,63 @@ def _tracing(kind: str) -> bool:
     import torch
 
     return torch.compiler.is_compiling()
+
+
+def _recurrence_backend(kind: str, backend: str, b: Array) -> str:
+    """The backend of a linear recurrence, whose compiled code is a library of its own."""
+    if _tracing(kind) and backend in ("auto", "c"):
+        return kind
+    from ssmtheory.scan import recurrence_backend
+
+    if backend == "c" and kind != "jax":
+        if kind == "torch" and b.device.type != "cpu":
+            raise BackendError(f"backend='c' does not do tensors on {b.device} (CPU only). Use backend='auto'")
+        recurrence_backend.library()
+        return backend
+    name, _ = _resolve(kind, backend, b, compiled=False)
+    if name == "triton":
+        raise BackendError("backend='triton' has no linear_recurrence: use 'auto'")
+    here = kind == "numpy" or (kind == "torch" and b.device.type == "cpu")
+    usable = here and recurrence_backend.status()[0]
+    return "c" if backend == "auto" and usable else name
+
+
+def _compiled_recurrence(
+    kind: str, arrays: dict[str, Any], values: tuple[Any, ...], axis: int, reverse: bool, dtype: str, with_last: bool
+) -> Any:
+    """The linear recurrence by compiled code; `values`: a, b, initial state and reset with time first."""
+    from ssmtheory.scan import recurrence_backend
+
+    a, b, initial_state, reset = values
+    out = arrays["out"]
+    xp = array_namespace(b)
+    # half precisions are computed in float32 and rounded once
+    work = dtype if dtype in ("float64", "complex64", "complex128") else "float32"
+    options = {"reset": reset, "reverse": bool(reverse), "dtype": work}
+    if out is not None:
+        for value in arrays.values():
+            _refuse_gradient(kind, value)
+    if kind == "torch":
+        from ssmtheory.scan import recurrence_torch
+
+        if out is not None and work == dtype and not out.is_conj() and _separate(out, arrays):
+            view = xp.moveaxis(out, axis, 0)
+            _, last = recurrence_backend.linear_forward(a, b, initial_state, reset, bool(reverse), work, view)
+            return (out, last) if with_last else out
+        states, last = recurrence_torch.linear_recurrence(a, b, initial_state=initial_state, **options)
+    else:
+        direct = out is not None and work == dtype and out.flags.aligned and _separate(out, arrays)
+        view = xp.moveaxis(out, axis, 0) if direct else None
+        states, last = recurrence_backend.linear_forward(a, b, initial_state, reset, bool(reverse), work, view)
+        if direct:
+            return (out, last) if with_last else out
+    if work != dtype:
+        states, last = (xp.astype(x, b.dtype if dtype_name(b) == dtype else a.dtype) for x in (states, last))
+    states = xp.moveaxis(states, 0, axis)
+    if out is not None:
+        out[...] = states
+        states = out
+    return (states, last) if with_last else states
 
 
 def _module(name: str) -> Any:

@@ -30,7 +30,7 @@ COMPILED = ["c"] if library_path() is not None else []
 BACKENDS = ["reference", "numpy", "torch", "jax", *COMPILED]
 DIFFERENTIABLE = ["torch", "jax", *COMPILED]
 #: Those with a linear recurrence.
-RECURRENT = ["reference", "numpy", "torch", "jax"]
+RECURRENT = ["reference", "numpy", "torch", "jax", "c"]
 
 #: Largest error relative to the largest value, by dtype of the inputs. The oracle has the same (rounded) inputs.
 TOLERANCE = {
@@ -324,8 +324,6 @@ def test_compiled_forward(backend: str, kind: str, channels: int, length: int) -
 
 @pytest.mark.parametrize("backend", COMPILED)
 def test_compiled_names_what_it_lacks(backend: str) -> None:
-    with pytest.raises(BackendError, match="linear_recurrence"):
-        linear_recurrence(np.ones((1, 3)), np.ones((1, 3)), backend=backend)
     x = torch.ones(1, 3, 2, device="meta")
     with pytest.raises(BackendError, match="tensors on meta"):
         selective_scan(x, x, x[0, :2], x[..., :2], x[..., :2], backend=backend)
@@ -1172,7 +1170,7 @@ def test_recurrence_short(backend: str, length: int) -> None:
     np.testing.assert_array_equal(to_numpy(last), np.full((2, 3), 5.0 if length else 1.0))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "c"])
 def test_recurrence_slow_keeps_its_digits_in_float32(backend: str) -> None:
     length = 200_000
     a = 1 - 2.0**-17
