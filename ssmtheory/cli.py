@@ -7,6 +7,7 @@ options to `ssmtheory.runner.main`, which reads them from the experiment's `Conf
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import shutil
 import sys
@@ -138,6 +139,12 @@ PARTS: dict[str, tuple[str, str]] = {
     "cluster": ("distributed", "pip install 'ssmtheory[cluster]'"),
     "seaborn": ("seaborn", "pip install 'ssmtheory[figures]'"),
 }
+#: module of ssmtheory.scan that loads a C source -> (label, what is lost where it is not compiled)
+KERNELS: dict[str, tuple[str, str]] = {
+    "c_backend": ("selective scan in C", "NumPy or torch run it, about ten times as long"),
+    "conv_backend": ("convolution in C", "NumPy or torch run it, in more passes over memory"),
+    "recurrence_backend": ("linear recurrence in C", "NumPy or torch run it, a step of time after another"),
+}
 CORE = ("array-api-compat", "cyclopts", "matplotlib", "numpy", "safetensors", "scipy", "sympy", "xarray", "zarr")
 
 
@@ -146,9 +153,7 @@ def doctor() -> None:
     rows = [("part", "state", "command that gets it"), ("ssmtheory", __version__, ""), ("Python", _python(), "")]
     missing_core = "pip install --force-reinstall ssmtheory"
     rows += [(name, *_state(name, missing_core)) for name in CORE]
-    kernel = sorted((Path(__file__).parent / "scan").glob("_kernel*.so"))
-    compiler = "install a C compiler, then: pip install --force-reinstall --no-deps ssmtheory"
-    rows.append(("compiled scan", "built", "") if kernel else ("compiled scan", "missing", compiler))
+    rows += [_kernel(module, *words) for module, words in KERNELS.items()]
     rows += [(part, *_state(name, command)) for part, (name, command) in PARTS.items()]
     for kind, label in (("weights", "bundled models"), ("preset", "presets"), ("figure", "figure scripts")):
         # a bundled model is a folder with a config.json
@@ -156,6 +161,13 @@ def doctor() -> None:
         count = sum(name.endswith(suffix) for name in resources.names(kind))
         rows.append((label, f"{count}" if count else "missing", "" if count else missing_core))
     _table(rows)
+
+
+def _kernel(module: str, label: str, lost: str) -> tuple[str, str, str]:
+    """Whether a C source is compiled and for which processor; else what is lost and the command that gets it."""
+    usable, words = importlib.import_module(f"ssmtheory.scan.{module}").status()
+    command = "install a C compiler, then: pip install --force-reinstall --no-deps ssmtheory"
+    return label, words, "" if usable else f"{command} (without: {lost})"
 
 
 def _python() -> str:

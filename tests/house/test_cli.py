@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import subprocess
 import sys
@@ -121,6 +122,28 @@ def test_doctor_names_what_gets_each_missing_part(
     assert cli.main(["doctor"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("torch"))
     assert line.split(maxsplit=2)[1:] == ["missing", "pip install 'ssmtheory[torch]'"]
+
+
+@pytest.mark.parametrize("module", cli.KERNELS)
+def test_doctor_says_which_kernels_are_compiled(
+    module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label, lost = cli.KERNELS[module]
+    kernel = importlib.import_module(f"ssmtheory.scan.{module}")
+
+    def line() -> str:
+        assert cli.main(["doctor"]) == 0
+        return next(line for line in capsys.readouterr().out.splitlines() if line.startswith(label))
+
+    for state in ("compiled (avx2)", "compiled (generic)"):
+        monkeypatch.setattr(kernel, "status", lambda state=state: (True, state))
+        assert line().removeprefix(label).strip() == state
+    for state in ("not compiled", "compiled from another version"):
+        monkeypatch.setattr(kernel, "status", lambda state=state: (False, state))
+        found = line()
+        assert state in found
+        assert "install a C compiler" in found
+        assert lost in found
 
 
 def test_output_into_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
