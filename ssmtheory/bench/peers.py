@@ -275,6 +275,8 @@ def _compiled_scan(case: Case, arrays: Arrays) -> Prepared:
     from torch._higher_order_ops.scan import scan
     from torch.nn.functional import silu, softplus
 
+    # without it PyTorch 2.13 cannot lower a scan: its loop reads the step's number from a tensor
+    torch._dynamo.config.capture_scalar_outputs = True
     if case.kind == "recurrence":
 
         def recurrence(a: Any, b: Any) -> Any:
@@ -292,7 +294,8 @@ def _compiled_scan(case: Case, arrays: Arrays) -> Prepared:
         def step(h: Any, x: Any) -> Any:
             u, delta, B, C = x
             h = torch.exp(delta[..., None] * A) * h + (delta * u)[..., None] * B[:, None]
-            return h, (h * C[:, None]).sum(-1)
+            # the backward pass allows no result to share memory with another
+            return h.clone(), (h * C[:, None]).sum(-1)
 
         start = torch.zeros(u.shape[1], u.shape[2], A.shape[1])
         _, y = scan(step, start, (u, softplus(delta + bias), B, C), dim=0)
@@ -523,6 +526,31 @@ def _fft_convolution(u: Any, kernel: Any) -> Any:
     return torch.fft.irfft(spectrum, n=size)[..., : u.shape[1]].transpose(1, 2)
 
 
+def _ours_kernel(framework: str, case: Case, arrays: Arrays) -> Prepared:
+    from ssmtheory.scan import lti
+
+    one = {"one": np.ones(case.channels)}
+    given: dict[str, Any] = _tensors({**arrays, **one}) if framework == "torch" else {**arrays, **one}
+
+    def call() -> Any:
+        return lti.vandermonde_kernel(
+            given["x"], given["c"], case.length, dt=given["one"], discretization="dirac", dtype="float32"
+        )
+
+    return Prepared(call, lambda K: {"K": _host(K)})
+
+
+def _ours_convolution(method: str, case: Case, arrays: Arrays) -> Prepared:
+    from ssmtheory.scan import lti
+
+    t: dict[str, Any] = _tensors({**arrays, "one": np.ones(case.channels)})
+
+    def call() -> Any:
+        return lti.lti_convolve(t["u"], t["x"], None, t["c"], dt=t["one"], discretization="dirac", method=method)
+
+    return Prepared(call, lambda y: {"y": _host(y)})
+
+
 def _torch_fft(case: Case, arrays: Arrays) -> Prepared:
     from ssmtheory.bench.cases import exact_kernel
 
@@ -629,6 +657,11 @@ def _peers() -> tuple[Peer, ...]:
         Peer("ssmtheory recurrence out", does=("recurrence",), prepare=part(_ours_recurrence, "auto", True), **own),
         Peer("ssmtheory recurrence", does=("recurrence",), prepare=part(_ours_recurrence, "auto", False),
              reuses=False, **own),
+        Peer("ssmtheory kernel", does=("kernel",), prepare=part(_ours_kernel, "torch"), needs=torch, **own),
+        Peer("ssmtheory kernel numpy", does=("kernel",), prepare=part(_ours_kernel, "numpy"), **own),
+        Peer("ssmtheory direct scan", does=("convolve",), prepare=part(_ours_convolution, "scan"), needs=torch, **own),
+        Peer("ssmtheory kernel + FFT", does=("convolve",), prepare=part(_ours_convolution, "kernel+fft"), needs=torch,
+             **own),
         Peer("ssmtheory model torch", does=("model",), prepare=part(_ours_model, "torch"), needs=torch, **own),
         Peer("ssmtheory model numpy", does=("model",), prepare=part(_ours_model, "auto"), **own),
         Peer("transformers model", "transformers", ("model",), part(_transformers_model, ""),

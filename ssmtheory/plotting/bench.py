@@ -57,9 +57,11 @@ def draw_sweep(tree: xr.DataTree, ax: Axes, sweep: str) -> None:
     best = (read(tree, "times/fraction")[rows] * median)[:, :]
     if np.isfinite(best).any():
         ax.plot(x, 1e3 * np.nanmax(best, axis=1), color=INK, linewidth=0.7, linestyle=":", label="limit")
-    if x.size:
+    if seen:
         ax.set_xscale("log")
         ax.set_yscale("log")
+    else:
+        ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color=FAINT)
     ax.set_xlabel(label)
     ax.set_ylabel("time [ms]")
 
@@ -116,11 +118,11 @@ def draw_fractions(tree: xr.DataTree, ax: Axes) -> None:
 def figure_overview(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """Time against length, channels and states; fractions of the limit; everyone, forward and with the gradient."""
     with style(venue) as v:
-        figure = new_figure(venue, height=6.2 * v.full / 5.5)
-        grid = figure.add_gridspec(3, 6, height_ratios=(1.0, 1.25, 1.0))
-        sweeps = [figure.add_subplot(grid[0, 2 * i : 2 * i + 2]) for i in range(3)]
-        everyone = [figure.add_subplot(grid[1, 3 * i : 3 * i + 3]) for i in range(2)]
-        fractions = figure.add_subplot(grid[2, 1:5])
+        figure = new_figure(venue, height=min(7.6 * v.full / 5.5, v.max_height))
+        grid = figure.add_gridspec(4, 1, height_ratios=(1.0, 1.3, 1.2, 0.9))
+        sweeps = list(grid[0].subgridspec(1, 3).subplots())
+        everyone = [figure.add_subplot(grid[1 + i]) for i in range(2)]
+        fractions = figure.add_subplot(grid[3].subgridspec(1, 3)[:2])
         for ax, sweep in zip(sweeps, SWEEPS, strict=True):
             draw_sweep(tree, ax, sweep)
             heading(ax, f"Against {sweep}")
@@ -135,7 +137,7 @@ def figure_overview(tree: xr.DataTree, venue: str = "screen") -> Figure:
         draw_fractions(tree, fractions)
         heading(fractions, "Fraction of the machine's limit", "measured")
         if fractions.lines:
-            fractions.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+            fractions.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), borderaxespad=0.0)
         panel_letters([*sweeps, *everyone, fractions])
     return figure
 

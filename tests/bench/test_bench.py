@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -255,7 +254,7 @@ def _tree() -> Any:
             part["state"][2], part["reason"][2] = harness.STATES.index("failed"), "ValueError: it broke"
             part["cpu"][0, 2] = part["wall"][0, 2] = np.nan
         parts[key] = {f"times/{name}": value for name, value in part.items()}
-    return base.finish(SimpleNamespace(**vars(bench), __name__="bench"), plan, parts), plan  # type: ignore[arg-type]
+    return base.finish(bench, plan, parts), plan  # type: ignore[arg-type]
 
 
 def test_the_dataset_keeps_its_schema_and_says_what_was_met(monkeypatch: pytest.MonkeyPatch) -> None:
