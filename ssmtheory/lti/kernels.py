@@ -24,6 +24,7 @@ from ssmtheory.lti.discretize import zoh_factors
 from ssmtheory.lti.errors import NoRealization
 from ssmtheory.lti.systems import DiagonalStateSpace, StateSpace, _Realised
 from ssmtheory.lti.transfer import TransferFunction
+from ssmtheory.scan.lti import power_sums
 from ssmtheory.typing import Array
 
 __all__ = ["generating_function", "impulse_response", "kernel", "step_response", "vandermonde"]
@@ -38,8 +39,7 @@ def _length(length: Any) -> int:
 def vandermonde(poles: Array, coefficients: Array, length: int) -> Array:
     """sum_j coefficients[j] poles[j]^k for k < length.
 
-    k = q S + r with S about sqrt(length): powers r < S and strides q S are two small tables, and the sum over poles is
-    a matrix product of them. Powers are taken by repeated squaring, so that rounding grows with log2(length) only.
+    See :func:`ssmtheory.scan.lti.power_sums`, of which this is the form with poles in common, in blocks.
 
     Args:
         poles: (N,) complex.
@@ -51,41 +51,13 @@ def vandermonde(poles: Array, coefficients: Array, length: int) -> Array:
     """
     length = _length(length)
     n, rank = coefficients.shape
-    side = max(1, math.isqrt(length))
-    count = -(-length // side)
-    near = _powers(poles, side)
-    far = _powers(_power(poles, side), count)
-    out = np.empty((count * side, rank), dtype=np.complex128)
-    # (count, N) x (N, side * r) in blocks of outputs
-    step = max(1, BLOCK_BYTES // (16 * n * side))
+    out = np.empty((length, rank), dtype=np.complex128)
+    # each output needs (side, N) powers of its own
+    step = max(1, BLOCK_BYTES // (16 * n * (math.isqrt(length) + 1)))
     for start in range(0, rank, step):
-        part = coefficients[:, start : start + step]
-        table = (near[:, :, None] * part[:, None, :]).reshape(n, -1)
-        out[:, start : start + step] = (far.T @ table).reshape(count * side, part.shape[1])
-    return out[:length]
-
-
-def _power(x: Array, k: int) -> Array:
-    result, base = np.ones_like(x), x
-    while k:
-        if k & 1:
-            result = result * base
-        base = base * base
-        k >>= 1
-    return result
-
-
-def _powers(x: Array, count: int) -> Array:
-    """(N, count) table of x^0 .. x^{count-1}, by doubling."""
-    table = np.empty((x.size, count), dtype=np.complex128)
-    table[:, 0] = 1
-    done, power = 1, x
-    while done < count:
-        more = min(done, count - done)
-        table[:, done : done + more] = table[:, :more] * power[:, None]
-        done += more
-        power = power * power
-    return table
+        part = slice(start, start + step)
+        out[:, part] = power_sums(poles, coefficients[:, part].T, length).T
+    return out
 
 
 def generating_function(system: LTI, z: Array, length: int) -> Array:

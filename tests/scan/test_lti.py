@@ -1,0 +1,393 @@
+"""Time-invariant systems: kernels, scans and convolutions against exponentials, sequential sums and each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from ssmtheory.errors import BackendError, InputError
+from ssmtheory.scan import (
+    cauchy_kernel,
+    discretize_diagonal,
+    fft_convolve,
+    lti_convolve,
+    lti_scan,
+    plan_lti,
+    recurrence_backend,
+    vandermonde_kernel,
+)
+from ssmtheory.scan.lti import _fast_length, power_sums
+
+KINDS = ["numpy", "torch", "jax", "c", "c-torch"]
+COMPILED = [i for i in range(3) if i == 0 or recurrence_backend.library().rec_instruction_set(i)]
+
+
+def native(kind: str, x: Any) -> Any:
+    if x is None:
+        return None
+    if kind.endswith("torch"):
+        return torch.tensor(np.array(x))
+    return jnp.asarray(x) if kind == "jax" else np.asarray(x)
+
+
+def backend(kind: str) -> str:
+    return "c" if kind.startswith("c") else kind
+
+
+def system(channels: int, states: int, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> Any:
+        return rng.normal(size=shape) + 1j * rng.normal(size=shape)
+
+    return {
+        "A": -rng.uniform(0.1, 2, (channels, states)) + 1j * rng.uniform(-8, 8, (channels, states)),
+        "B": normal(channels, states),
+        "C": normal(channels, states),
+        "D": rng.normal(size=channels),
+        "dt": rng.uniform(0.02, 0.3, channels),
+    }
+
+
+def sequential(u: Any, w: Any, B: Any, C: Any, D: Any, h: Any, scale: int, reverse: bool) -> tuple[Any, Any]:
+    """The two lines of the definition, step by step in complex128."""
+    y = np.zeros(u.shape)
+    for t in range(u.shape[1])[:: -1 if reverse else 1]:
+        h = w * h + B * u[:, t, :, None].astype(float)
+        y[:, t] = scale * (C * h).sum(-1).real + D * u[:, t]
+    return y, h
+
+
+@pytest.mark.parametrize("method", ["zoh", "bilinear"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_kernel_is_that_of_matrix_exponentials(kind: str, method: str) -> None:
+    """Dense matrices, discretised by scipy: A-bar from one exponential, B-bar from the augmented one."""
+    s = system(3, 4)
+    names = ("A", "C", "dt")
+    with jax.enable_x64(True):
+        A, c, dt = (native(kind, s[n] if n != "C" else s["B"] * s["C"]) for n in names)
+        K = np.asarray(vandermonde_kernel(A, c, 37, dt=dt, discretization=method, backend=backend(kind)))
+    for h in range(3):
+        dense, eye = np.diag(s["A"][h]), np.eye(4)
+        if method == "zoh":
+            block = np.block([[dense, s["B"][h][:, None]], [np.zeros((1, 5))]])
+            whole = scipy.linalg.expm(s["dt"][h] * block)
+            step, B = whole[:4, :4], whole[:4, 4]
+        else:
+            step = np.linalg.solve(eye - s["dt"][h] / 2 * dense, eye + s["dt"][h] / 2 * dense)
+            B = np.linalg.solve(eye - s["dt"][h] / 2 * dense, s["dt"][h] * s["B"][h])
+        wanted = [2 * (s["C"][h] @ np.linalg.matrix_power(step, k) @ B).real for k in range(37)]
+        np.testing.assert_allclose(K[h], wanted, atol=1e-10 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("sizes", [(2, 37, 3, 5), (1, 1, 1, 1), (2, 1187, 18, 3), (1, 64, 2, 33), (3, 31, 16, 16)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scan_is_sequential(kind: str, sizes: tuple[int, ...], reverse: bool) -> None:
+    batch, length, channels, states = sizes
+    s = system(channels, states, 1)
+    rng = np.random.default_rng(2)
+    u = rng.normal(size=(batch, length, channels))
+    h = rng.normal(size=(batch, channels, states)) + 1j * rng.normal(size=(batch, channels, states))
+    w, factor = discretize_diagonal(s["A"], s["dt"])
+    wanted, last = sequential(u, w, factor * s["B"], s["C"], s["D"], h, 2, reverse)
+    with jax.enable_x64(True):
+        found = lti_scan(
+            *(native(kind, x) for x in (u, s["A"], s["B"], s["C"], s["D"])), dt=native(kind, s["dt"]), reverse=reverse,
+            initial_state=native(kind, h), return_last_state=True, backend=backend(kind),
+        )  # fmt: skip
+        y, state = (np.asarray(x) for x in found)
+    # rounding of a few hundred terms
+    np.testing.assert_allclose(y, wanted, atol=1e-12 * np.abs(wanted).max())
+    np.testing.assert_allclose(state, last, atol=1e-12 * np.abs(last).max())
+
+
+@pytest.mark.parametrize("isa", COMPILED)
+@pytest.mark.parametrize("layout", ["channels-last", "time-last", "strided"])
+def test_compiled_scan_in_float32(isa: int, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrence_backend, "_ISA", isa)
+    N = 8
+    A = np.broadcast_to(-0.5 + 1j * np.pi * np.arange(N), (17, N))
+    dt = np.geomspace(1e-3, 1e-1, 17)
+    C = np.random.default_rng(3).normal(size=(17, N)) + 0j
+    u = np.random.default_rng(4).normal(size=(2, 1500, 17)).astype("f4")
+    if layout == "time-last":
+        u = np.ascontiguousarray(u.swapaxes(1, 2)).swapaxes(1, 2)
+    elif layout == "strided":
+        u = np.repeat(u, 3, axis=2)[:, ::-1, ::3]
+    w, factor = discretize_diagonal(A, dt)
+    wanted, _ = sequential(u, w, factor, C, np.zeros(17), np.zeros((2, 17, N)), 2, False)
+    y = lti_scan(u, A, None, C, dt=dt, backend="c")
+    assert y.dtype == np.float32
+    assert np.abs(y - wanted).max() < 3e-7 * np.abs(wanted).max()
+    K = vandermonde_kernel(A, C, 1500, dt=dt, dtype="float32", backend="c")
+    exact = 2 * np.einsum("hn,hnl->hl", factor * C, w[..., None] ** np.arange(1500)).real
+    assert np.abs(K - exact).max() < 2e-7 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("kind", ["numpy", "c"])
+@pytest.mark.parametrize("form", ["near-unitary", "s4d"])
+def test_a_million_steps_keep_their_phase(kind: str, form: str) -> None:
+    """Spots of the kernel at 40 digits; parameters are exact in float32."""
+    length, N = 1_000_000, 8
+    real = np.full(N, -2 / length if form == "near-unitary" else -0.5, "f4")
+    imag = (np.pi * np.arange(N) / (N if form == "near-unitary" else 1)).astype("f4")
+    dt = np.float32(1.0 if form == "near-unitary" else 1e-3)
+    A = (real + 1j * imag).astype("c8")[None]
+    c = np.random.default_rng(5).normal(size=(1, N)).astype("f4").astype("c8")
+    K = vandermonde_kernel(A, c, length, dt=np.asarray(dt), discretization="dirac", backend=kind)
+    assert K.dtype == np.float32
+    scale = np.abs(K).max()
+    with mpmath.workdps(40):
+        for k in (0, 1, 1000, 524_287, 999_998, 999_999):
+            terms = [
+                mpmath.mpf(float(c[0, n].real)) * mpmath.exp(k * mpmath.mpf(float(dt)) * mpmath.mpc(complex(A[0, n])))
+                for n in range(N)
+            ]
+            exact = float(2 * mpmath.fsum(terms).real)
+            # one rounding of each of 16 products
+            assert abs(K[0, k] - exact) < 1.5e-7 * scale
+
+
+def test_a_million_steps_of_the_scan() -> None:
+    """A slow oscillator driven by a step: the closed form of its geometric sum."""
+    length = 1_000_000
+    w = np.exp(np.array([[-2e-6 + 0.7j, -1e-6 + 0j]]))
+    u = np.ones((1, length, 1), "f4")
+    y = lti_scan(u, w, None, np.ones((1, 2)), backend="c")[0, :, 0]
+    k = np.arange(1, length + 1)[:, None]
+    exact = 2 * (-np.expm1(k * np.log(w[0])) / (1 - w[0])).sum(1).real
+    assert np.abs(y - exact).max() < 3e-7 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("kind", ["torch", "c-torch"])
+@pytest.mark.parametrize("length", [1, 70])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan_gradients(kind: str, length: int, reverse: bool) -> None:
+    s = system(3, 2, 6)
+    rng = np.random.default_rng(7)
+    inputs = {
+        "u": torch.tensor(rng.normal(size=(2, length, 3))), **{k: torch.tensor(v) for k, v in s.items()},
+        "h": torch.tensor(rng.normal(size=(2, 3, 2)) + 1j * rng.normal(size=(2, 3, 2))),
+    }  # fmt: skip
+    for x in inputs.values():
+        x.requires_grad_()
+    names = list(inputs)
+
+    def call(*values: Any) -> Any:
+        x = dict(zip(names, values, strict=True))
+        return lti_scan(
+            x["u"], x["A"], x["B"], x["C"], x["D"], dt=x["dt"], initial_state=x["h"], return_last_state=True,
+            reverse=reverse, backend=backend(kind),
+        )  # fmt: skip
+
+    assert torch.autograd.gradcheck(call, tuple(inputs.values()), fast_mode=True)
+
+
+def test_compiled_gradients_agree_over_segments() -> None:
+    """More than one segment of the backward pass, an incomplete chunk at the end; and float32."""
+    s = system(17, 3, 8)
+    u = np.random.default_rng(9).normal(size=(2, 2333, 17))
+    weights = np.random.default_rng(10).normal(size=u.shape)
+    found = {}
+    for name, dtype in (("torch", "float64"), ("c", "float64"), ("c", "float32")):
+        inputs = {"u": torch.tensor(u), **{k: torch.tensor(v) for k, v in s.items()}}
+        if dtype == "float32":
+            inputs = {k: x.to(torch.complex64 if x.is_complex() else torch.float32) for k, x in inputs.items()}
+        for x in inputs.values():
+            x.requires_grad_()
+        y = lti_scan(*(inputs[k] for k in ("u", "A", "B", "C", "D")), dt=inputs["dt"], backend=name)
+        (y * torch.tensor(weights).to(y.dtype)).sum().backward()
+        found[name, dtype] = {k: x.grad.numpy() for k, x in inputs.items()}
+    wanted = found["torch", "float64"]
+    for k, exact in wanted.items():
+        scale = np.abs(exact).max()
+        assert np.abs(found["c", "float64"][k] - exact).max() < 1e-11 * scale, k
+        # inputs are rounded too: 6e-8 of each, over a memory of a few dozen steps
+        assert np.abs(found["c", "float32"][k] - exact).max() < 1e-5 * scale, k
+
+
+@pytest.mark.parametrize("kind", ["torch", "c-torch"])
+@pytest.mark.parametrize("length", [1, 33, 1200])
+def test_kernel_gradients(kind: str, length: int) -> None:
+    s = system(2, 3, 11)
+    A, dt = (torch.tensor(s[k]).requires_grad_() for k in ("A", "dt"))
+    c = torch.tensor(np.stack([s["B"], s["C"]])).requires_grad_()
+
+    def call(A: Any, c: Any, dt: Any) -> Any:
+        return vandermonde_kernel(A, c, length, dt=dt, backend=backend(kind))
+
+    assert call(A, c, dt).shape == (2, 2, length)
+    assert torch.autograd.gradcheck(call, (A, c, dt), fast_mode=True)
+
+
+def test_gradients_in_jax() -> None:
+    s = system(2, 3, 12)
+    u = np.random.default_rng(13).normal(size=(1, 70, 2))
+    names = ("u", "A", "B", "C", "D", "dt")
+    values = [u, *(s[k] for k in names[1:])]
+    with jax.enable_x64(True):
+
+        def loss(*x: Any) -> Any:
+            *rest, dt = x
+            return jnp.sum(lti_scan(*rest, dt=dt) ** 2) + jnp.sum(vandermonde_kernel(rest[1], rest[3], 50, dt=dt) ** 2)
+
+        found = jax.jit(jax.grad(loss, argnums=tuple(range(6))))(*(jnp.asarray(x) for x in values))
+    tensors = [torch.tensor(x).requires_grad_() for x in values]
+    *rest, dt = tensors
+    (lti_scan(*rest, dt=dt).square().sum() + vandermonde_kernel(rest[1], rest[3], 50, dt=dt).square().sum()).backward()
+    for name, x, g in zip(names, tensors, found, strict=True):
+        # JAX's convention for complex inputs is the conjugate
+        np.testing.assert_allclose(
+            np.conj(g), x.grad.numpy(), rtol=1e-9, atol=1e-9 * x.grad.abs().max().item(), err_msg=name
+        )
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("kind", ["numpy", "torch", "jax"])
+def test_convolutions_agree(kind: str, reverse: bool) -> None:
+    s = system(3, 4, 14)
+    u = np.random.default_rng(15).normal(size=(2, 53, 3))
+    with jax.enable_x64(True):
+        arrays = [native(kind, x) for x in (u, s["A"], s["B"], s["C"], s["D"])]
+        ways = [
+            np.asarray(lti_convolve(*arrays, dt=native(kind, s["dt"]), reverse=reverse, method=method))
+            for method in ("auto", "scan", "kernel+fft")
+        ]
+        K = native(kind, np.random.default_rng(16).normal(size=(3, 20)))
+        y = np.asarray(fft_convolve(arrays[0], K, reverse=reverse))
+    for other in ways[1:]:
+        np.testing.assert_allclose(other, ways[0], atol=1e-12 * np.abs(ways[0]).max())
+    order = slice(None, None, -1 if reverse else 1)
+    for b in range(2):
+        for h in range(3):
+            wanted = np.convolve(u[b, order, h], np.asarray(K)[h])[:53][order]
+            np.testing.assert_allclose(y[b, :, h], wanted, atol=1e-13)
+
+
+def test_sizes_of_transforms() -> None:
+    for n in range(1, 3000):
+        size = _fast_length(n)
+        rest = size
+        for p in (2, 3, 5):
+            while rest % p == 0:
+                rest //= p
+        assert rest == 1
+        assert size % 2 == 0
+        assert n <= size <= 1.3 * n + 2
+
+
+def test_complex_power_sums() -> None:
+    s = system(2, 3, 17)
+    w = np.exp(0.1 * s["A"])
+    wanted = np.einsum("hn,hnl->hl", s["C"], w[..., None] ** np.arange(45))
+    np.testing.assert_allclose(power_sums(w, s["C"], 45), wanted, atol=1e-13 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("length", [1, 2, 15, 16])
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_cauchy_kernel_is_that_of_dense_matrices(kind: str, length: int, pairs: bool, rank: int) -> None:
+    s = system(2, 3, 18)
+    rng = np.random.default_rng(19)
+    P, Q = (rng.normal(size=(2, 3, rank)) + 1j * rng.normal(size=(2, 3, rank)) for _ in range(2))
+    with jax.enable_x64(True):
+        given = [x[..., 0] if rank == 1 and x.ndim == 3 else x for x in (s["A"], P, Q, s["B"], s["C"])]
+        K = np.asarray(
+            cauchy_kernel(*(native(kind, x) for x in given), native(kind, s["dt"]), length, conjugate_pairs=pairs)
+        )
+    for h in range(2):
+        parts = [x[h] for x in (s["A"], P, Q, s["B"], s["C"])]
+        if pairs:
+            parts = [np.concatenate([x, x.conj()]) for x in parts]
+        poles, p, q, B, C = parts
+        A = np.diag(poles) - p @ q.conj().T
+        eye, dt = np.eye(len(poles)), s["dt"][h]
+        step, bar = (np.linalg.solve(eye - dt / 2 * A, x) for x in (eye + dt / 2 * A, dt * B))
+        wanted = [(C @ np.linalg.matrix_power(step, k) @ bar).real for k in range(length)]
+        np.testing.assert_allclose(K[h], wanted, atol=1e-10 * np.abs(wanted).max())
+
+
+def test_cauchy_gradients() -> None:
+    s = system(2, 2, 20)
+    rng = np.random.default_rng(21)
+    P, Q = (rng.normal(size=(2, 2)) + 1j * rng.normal(size=(2, 2)) for _ in range(2))
+    values = tuple(torch.tensor(x).requires_grad_() for x in (s["A"], P, Q, s["B"], s["C"], s["dt"]))
+    assert torch.autograd.gradcheck(lambda *x: cauchy_kernel(*x, 9), values, fast_mode=True)
+
+
+def test_denormal_and_overflowing_powers_stay_numbers() -> None:
+    w = np.array([[1e-30, 0.5, 0.0]])
+    K = vandermonde_kernel(w, np.ones((1, 3)), 5000, dtype="float32", conjugate_pairs=False)
+    assert np.isfinite(K).all()
+    np.testing.assert_allclose(K[0, :3], [3, 0.5, 0.25], rtol=1e-7)
+    assert K[0, 4000] == 0
+
+
+def test_results_do_not_depend_on_layout_or_repetition() -> None:
+    s = system(40, 6, 22)
+    u = torch.randn(2, 300, 40, generator=torch.Generator().manual_seed(0))
+    arguments = [torch.tensor(s[k]) for k in ("A", "B", "C", "D")]
+    first = lti_scan(u, *arguments, dt=torch.tensor(s["dt"]))
+    again = lti_scan(u.mT.contiguous().mT, *arguments, dt=torch.tensor(s["dt"]))
+    assert torch.equal(first, again)
+
+
+def test_plan_says_why() -> None:
+    plan = plan_lti(256, 32, 4096, compiled=True)
+    assert plan.method == "scan"
+    assert "4096 steps" in plan.reason
+    assert set(plan.seconds) == {"scan", "kernel+fft"}
+    assert plan_lti(8, 1024, 4096, 64, compiled=True).method == "kernel+fft"
+    assert plan_lti(8, 1024, 4096, 64, compiled=True, initial_state=True).method == "scan"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"u": np.ones((3, 2))}, r"u has shape \(3, 2\): must be \(batch, length, channel\)"),
+        ({"u": np.ones((1, 3, 2)) + 0j}, "u is complex128: must be real"),
+        ({"poles": np.ones((3, 4))}, r"poles has shape \(3, 4\).*channel = 2"),
+        ({"B": np.ones((2, 3))}, r"B has shape \(2, 3\): must be \(2, 4\)"),
+        ({"C": np.ones(4)}, r"C has shape \(4,\)"),
+        ({"D": np.ones(3)}, r"D has shape \(3,\): must be \(channel,\)"),
+        ({"dt": np.ones(3)}, r"dt \(3,\)"),
+        ({"dt": np.ones(2), "discretization": "zho"}, "must be one of 'zoh'"),
+        ({"initial_state": np.ones((2, 4))}, r"initial_state has shape \(2, 4\)"),
+        ({"backend": "fft"}, "backend='fft'"),
+        ({"C": torch.ones(2, 4)}, "one library"),
+    ],
+)
+def test_bad_scans(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        lti_scan(**{"u": np.ones((1, 3, 2)), "poles": np.ones((2, 4)), "B": None, "C": np.ones((2, 4)), **changes})
+
+
+def test_other_refusals() -> None:
+    one = np.ones((1, 1))
+    for make, words in (
+        (lambda: vandermonde_kernel(one, one, 0), "length=0"),
+        (lambda: vandermonde_kernel(one, np.ones((1, 2)), 3), "must end as poles does"),
+        (lambda: vandermonde_kernel(one, one, 3, dtype="float16"), "dtype='float16'"),
+        (lambda: fft_convolve(np.ones((1, 3, 2)), one), "channel, length"),
+        (lambda: lti_convolve(np.ones((1, 3, 1)), one, None, one, method="fft"), "method='fft'"),
+        (lambda: plan_lti(0, 1, 1), "channels=0"),
+        (lambda: cauchy_kernel(one, one, np.ones((1, 1, 2)), one, one, np.array(1.0), 4), "must be equal"),
+    ):
+        with pytest.raises(InputError) as caught:
+            make()
+        assert words in str(caught.value)
+    x = torch.ones(1, 3, 1, requires_grad=True)
+    (g,) = torch.autograd.grad(
+        lti_scan(x, torch.ones(1, 1), None, torch.ones(1, 1)).square().sum(), x, create_graph=True
+    )
+    with pytest.raises(BackendError, match="backend='jax'"):
+        g.sum().backward()
