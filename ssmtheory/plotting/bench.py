@@ -120,7 +120,8 @@ def figure_overview(tree: xr.DataTree, venue: str = "screen") -> Figure:
     with style(venue) as v:
         figure = new_figure(venue, height=min(7.6 * v.full / 5.5, v.max_height))
         grid = figure.add_gridspec(4, 1, height_ratios=(1.0, 1.3, 1.2, 0.9))
-        sweeps = list(grid[0].subgridspec(1, 3).subplots())
+        row = grid[0].subgridspec(1, 3)
+        sweeps = [figure.add_subplot(row[i]) for i in range(3)]
         everyone = [figure.add_subplot(grid[1 + i]) for i in range(2)]
         fractions = figure.add_subplot(grid[3].subgridspec(1, 3)[:2])
         for ax, sweep in zip(sweeps, SWEEPS, strict=True):
