@@ -166,6 +166,14 @@ def selective_scan(
     at a time. States and their decays are carried in float64, so that slow systems (delta A near -1e-6 over a million
     steps) keep their digits in float32; half precisions are computed in float32 or wider and rounded once.
 
+    A batch of sequences of different lengths is packed, with ``reset`` where each begins; or padded, with Delta = 0 at
+    the padding: a step that neither forgets nor writes, so that the last state is that after the last token, in either
+    direction. delta = 0 does that, and delta = -inf where ``delta_softplus`` is set. y at the padding is then to be
+    left out; u and B there must be finite.
+
+    With torch, "c" is one node of a ``torch.compile`` graph and goes through ``torch.utils.checkpoint``, ``torch.func``
+    (first derivatives) and autocast; "torch", and ``reduce``, break the graph. With JAX, derivatives of any order.
+
     Args:
         u: (batch, length, channel), real.
         delta: (batch, length, channel), real; (batch, length, head) where A is (head,).
@@ -180,13 +188,14 @@ def selective_scan(
         initial_state: (batch, channel, state), the state before the first step; zero when None.
         reverse: run from the last token to the first; "first" and "last" above then swap.
         reset: (batch, length) bool; where True the state is zeroed before that step, which cuts packed sequences.
+            In reverse, "before" is from the right: True at the last token of a prefix keeps out all that follows it.
         return_last_state: also return the state after the last step.
         reduce: called as ``reduce(states, start)`` with the states (batch, chunk, channel, state) of tokens start,
             start + 1, ...: each token once, chunks in the order of the scan, tokens in ascending order in a chunk.
             The array has the precision that the scan carries, float64 or complex128 (with JAX arrays that of the
             last state), carries no gradient, and is valid during the call only.
-        out: (batch, length, channel) of the dtype of u; receives y and is returned. Not for JAX, nor for tensors that
-            need a gradient.
+        out: (batch, length, channel) of the dtype of u; receives y and is returned: a buffer used again costs no page
+            faults. Not for JAX, nor for tensors that need a gradient.
         backend: "auto" (the kernel for the device where there is one, else that of the arrays), "numpy", "torch",
             "jax", "c", "triton" or "reference"; see :func:`resolve_backend`. NumPy arrays may name any but "triton" and
             come back as NumPy arrays.

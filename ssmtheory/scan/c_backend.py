@@ -145,6 +145,7 @@ class ScanCall:
 
     @property
     def state_dtype(self) -> str:
+        """Name of the dtype of the last state."""
         if self.complex_state:
             return "complex128" if self.wide else "complex64"
         return "float64" if self.wide else "float32"
@@ -229,7 +230,17 @@ def _run(function: str, problem: _Problem) -> None:
 
 
 def run_forward(call: ScanCall, out: Any = None, keep: bool = False) -> tuple[Any, Any, Any]:
-    """y, the last state, and the checkpoints (batch, segment, state, 1 or 2, channel) if wanted."""
+    """Run the scan forward.
+
+    Args:
+        call: the scan.
+        out: (batch, length, channel), float32 or float64, receives y; not the memory of an input. None makes an array.
+        keep: also keep what the backward pass starts from.
+
+    Returns:
+        y in float32 or float64, the last state (batch, channel, state), and the checkpoints (see
+        `ScanCall.checkpoints`) or None.
+    """
     batch, _, channels, _, states = call.sizes
     y = _empty(call.u, call.u.shape) if out is None else out
     last = _empty(call.u, (batch, channels, states), call.state_dtype)
@@ -274,7 +285,17 @@ def _stream(call: ScanCall, problem: _Problem, last: Any) -> None:
 
 
 def run_backward(call: ScanCall, kept: Any, dy: Any, dlast: Any) -> tuple[Any, ...]:
-    """Cotangents of the arrays of the call, in their order; None where there is no array."""
+    """Run the adjoint scan on tensors.
+
+    Args:
+        call: the scan.
+        kept: the checkpoints of its forward run.
+        dy: cotangent of y, (batch, length, channel).
+        dlast: cotangent of the last state, (batch, channel, state), or None for zero.
+
+    Returns:
+        Cotangents of the arrays of the call, in their order; None where there is no array, and for `reset`.
+    """
     batch, _, channels, groups, _ = call.sizes
     _, cuts = _pieces(batch, channels, groups)
     du, ddelta = _empty(call.u, call.u.shape), None

@@ -341,27 +341,27 @@ def test_jax_options_are_static_under_jit() -> None:
 # ---------------------------------------------------------------- sequences of different lengths, and both directions
 
 
+@pytest.mark.parametrize("softplus", [False, True])
 @pytest.mark.parametrize("backend", ["reference", "numpy", "torch", *COMPILED])
-def test_a_padded_batch_is_each_sequence_alone(backend: str) -> None:
+def test_a_padded_batch_is_each_sequence_alone(backend: str, softplus: bool) -> None:
     """Delta = 0 at the padding: exp(0) = 1 and nothing is written, so the last state is that after the last token."""
     lengths = (20, 13, 7)
     arrays = inputs(batch=3, length=20)
-    arrays["delta"] = np.abs(arrays["delta"])
-    del arrays["delta_bias"], arrays["reset"]
+    del arrays["reset"]
+    if not softplus:
+        arrays["delta"] = np.abs(arrays["delta"])
+        del arrays["delta_bias"]
     real = np.arange(20) < np.array(lengths)[:, None]
     arrays["u"] = np.where(real[..., None], arrays["u"], 1e3)
-    arrays["delta"] = np.where(real[..., None], arrays["delta"], 0)
+    arrays["delta"] = np.where(real[..., None], arrays["delta"], -np.inf if softplus else 0)
     wrap: Any = torch.tensor if backend == "torch" else np.asarray
     for reverse in (False, True):
-        y, last = selective_scan(
-            **{k: wrap(v) for k, v in arrays.items()}, reverse=reverse, return_last_state=True, backend=backend
-        )
+        options = {"reverse": reverse, "delta_softplus": softplus, "return_last_state": True, "backend": backend}
+        y, last = selective_scan(**{k: wrap(v) for k, v in arrays.items()}, **options)
         for i, length in enumerate(lengths):
-            alone = {k: v if k in ("A", "D") else v[i : i + 1] for k, v in arrays.items()}
+            alone = {k: v if k in ("A", "D", "delta_bias") else v[i : i + 1] for k, v in arrays.items()}
             alone |= {k: alone[k][:, :length] for k in ("u", "delta", "B", "C", "z")}
-            expected, state = selective_scan(
-                **{k: wrap(v) for k, v in alone.items()}, reverse=reverse, return_last_state=True, backend=backend
-            )
+            expected, state = selective_scan(**{k: wrap(v) for k, v in alone.items()}, **options)
             # matrix products of other shapes may sum in another order
             np.testing.assert_allclose(y[i, :length], expected[0], rtol=1e-13, atol=1e-13)
             np.testing.assert_allclose(last[i], state[0], rtol=1e-13, atol=1e-13)
