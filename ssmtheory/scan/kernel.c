@@ -8,6 +8,9 @@
  * and keeps rows that lie a power of two apart from evicting each other. States are taken NB at a time, so that what a
  * backward segment needs stays in the first-level cache. No (length, channel, state) array exists.
  *
+ * Two loops do the work of a block: `fill` computes the decays of 16 steps, four side by side, and `run_block` runs the
+ * recurrence of NB states in PAIR vectors at once; one chain alone would wait for its own results most of the time.
+ *
  * The file includes itself: the part below "the body" is compiled once for each arithmetic (float, double, complex
  * double) and instruction set. In float, each state is a pair of numbers, value and rounding error, and the decay is
  * split into 2^k (1 + q) with q from an expm1: a slow system (delta A = -1e-6) forgets nothing over a million steps.
@@ -16,6 +19,9 @@
  * Sums over channels are cut by the shape of the problem alone, never by the number of threads: results are repeatable.
  */
 #ifndef ISA
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O2") /* O3 takes twice as long to compile and gains nothing: what must be unrolled says so */
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -194,7 +200,8 @@ int64_t ssm_problem_bytes(void) { return sizeof(Problem); }
 /* All passes of one item of work. */
 static void item_of_work(const Problem *p, int64_t item, Pass *pass, Arena *arena, int narrow) {
     const int64_t cut = item % p->cuts, part = item / p->cuts % p->parts, b = item / p->cuts / p->parts;
-    const int64_t g0 = p->groups * part / p->parts, g1 = p->groups * (part + 1) / p->parts, per = p->channels / p->groups;
+    const int64_t g0 = p->groups * part / p->parts, g1 = p->groups * (part + 1) / p->parts;
+    const int64_t per = p->channels / p->groups;
     Run run = {p, b, g0 * per, g1 * per, g0, cut, narrow};
     if (narrow) {
         arena->used = 0;
@@ -419,7 +426,8 @@ INLINE void log_one_plus_exp(vec *x, vec *slope) {
     EACH(s[i] = v[i] / (splat(2) + v[i]););
     EACH(s2[i] = s[i] * s[i];);
     polynomial(s2, c, sizeof c / sizeof *c, p);
-    if (slope) { EACH(const vec inverse = splat(1) / (splat(1) + v[i]); slope[i] = choose(x[i] < splat(0), v[i] * inverse, inverse);); }
+    if (slope) EACH(const vec inverse = splat(1) / (splat(1) + v[i]);
+                    slope[i] = choose(x[i] < splat(0), v[i] * inverse, inverse););
     EACH(p[i] = p[i] * (s2[i] * s[i]) + s[i];);
     EACH(x[i] = choose(x[i] > splat(0), x[i], splat(0)) + (p[i] + p[i]););
 }
@@ -431,7 +439,7 @@ INLINE void silu(const vec *z, vec *to, vec *slope) {
     EACH(e[i] = -z[i];);
     exp_limited(e, e);
     EACH(s[i] = splat(1) / (splat(1) + e[i]););
-    if (slope) { EACH(slope[i] = s[i] * (splat(1) + z[i] * (e[i] * s[i]));); }
+    if (slope) EACH(slope[i] = s[i] * (splat(1) + z[i] * (e[i] * s[i])););
     EACH(to[i] = z[i] * s[i];);
 }
 
@@ -464,21 +472,21 @@ INLINE S s_add(S a, S b) { return a + b; }
 INLINE S s_mul(S a, S b) { return a * b; }
 INLINE vec s_dot(S a, S b) { return a * b; }
 
-/* The decays of SIDE steps, `width` apart. In float, A is in units of ln 2, so that r = x A - k is one operation. */
-INLINE void decays_of(const vec *x, S A, Decay *to, int64_t width) {
+/* The decays of SIDE steps, NB apart. In float, A is in units of ln 2, so that r = x A - k is one operation. */
+INLINE void decays_of(const vec *x, S A, Decay *to) {
     vec q[SIDE];
 #if ARITHMETIC == 0
     static const R c[] = EXP2M1;
     vec r[SIDE];
-    EACH(const vec t = x[i] * A + splat(MAGIC); to[i * width].scale = (vec)((ivec)t << MANTISSA);
+    EACH(const vec t = x[i] * A + splat(MAGIC); to[i * NB].scale = (vec)((ivec)t << MANTISSA);
          r[i] = x[i] * A - (t - splat(MAGIC)););
     polynomial(r, c, sizeof c / sizeof *c, q);
-    EACH(to[i * width].q = q[i] * r[i];);
+    EACH(to[i * NB].q = q[i] * r[i];);
 #else
     vec m[SIDE], scale[SIDE];
     EACH(m[i] = x[i] * A;);
     exponential(m, scale, q);
-    EACH((to[i * width] = (Decay){scale[i], q[i]}););
+    EACH((to[i * NB] = (Decay){scale[i], q[i]}););
 #endif
 }
 
@@ -502,7 +510,9 @@ INLINE S advance(Decay d, S s, S *low, S x) {
 }
 
 /* The largest |x A| that decays_of takes, |x| <= most, is left behind; or is NaN. */
-INLINE ivec is_careful(vec most, S A) { return ~(most * magnitude(A) <= splat(ARITHMETIC ? LIMIT : LIMIT * 1.4426950f)); }
+INLINE ivec is_careful(vec most, S A) {
+    return ~(most * magnitude(A) <= splat(ARITHMETIC ? LIMIT : LIMIT * 1.4426950f));
+}
 
 /* Any x: 0 where exp(x A) is negligible; where it is larger than R can hold, a factor and, in *second, another one, so
  * that a state of zero stays zero and a tiny one finite. */
@@ -531,7 +541,7 @@ INLINE S s_mul(S a, S b) { return (S){a.re * b.re - a.im * b.im, a.re * b.im + a
 INLINE vec s_dot(S a, S b) { return a.re * b.re - a.im * b.im; }
 
 /* Quarter turns are taken off the angle in three pieces of pi/2; then two Taylor series on |r| <= pi/4. */
-INLINE void decays_of(const vec *x, S A, Decay *to, int64_t width) {
+INLINE void decays_of(const vec *x, S A, Decay *to) {
     static const R sine[] = {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800.0,
                              -1.0 / 1307674368000.0};
     static const R cosine[] = {-0.5, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600,
@@ -552,8 +562,8 @@ INLINE void decays_of(const vec *x, S A, Decay *to, int64_t width) {
     EACH(s[i] = s[i] * r2[i] * r[i] + r[i]; c[i] = c[i] * r2[i] + splat(1););
     EACH(const ivec swap = -(turn[i] & 1); const ivec minus_s = (turn[i] & 2) << 62;
          const ivec minus_c = ((turn[i] + 1) & 2) << 62;
-         to[i * width].re = size[i] * (vec)((ivec)choose(swap, s[i], c[i]) ^ minus_c);
-         to[i * width].im = size[i] * (vec)((ivec)choose(swap, c[i], s[i]) ^ minus_s););
+         to[i * NB].re = size[i] * (vec)((ivec)choose(swap, s[i], c[i]) ^ minus_c);
+         to[i * NB].im = size[i] * (vec)((ivec)choose(swap, c[i], s[i]) ^ minus_s););
 }
 
 INLINE Decay conj_decay(Decay d) { return s_conj(d); }
@@ -673,8 +683,8 @@ typedef struct {
     const R *B, *C;
     const S *A, *units;      /* [vector][state or 1]; A as decays_of takes it */
     int64_t N;               /* states, padded */
-    int64_t rate, width;     /* of A and decays, from state to state and step to step: 0, 1 where one serves all states */
-    Decay *decays;           /* [vector][step][width], and after the last step one that changes nothing */
+    int rate;                /* 0 where one A serves all states */
+    Decay *decays;           /* [vector][step][NB], and after the last step one that changes nothing */
     vec *second;             /* as decays, or NULL */
     int careful;             /* some decay of the segment may need care */
     S *h, *low;              /* [vector][state] */
@@ -701,22 +711,12 @@ static int needs_care(const Block *k, const vec *most, int64_t n, int64_t count)
 #define fill_with_care X(fill_with_care)
 static void fill_with_care(Block *k, vec *memory, int64_t n) {
     for (int v = 0; v < PAIR; v++)
-        for (int j = 0; j < k->width; j++)
+        for (int j = 0; j < NB; j++)
             for (int i = 0; i < k->steps; i++) {
-                const int64_t at = (v * (SEG + 1) + i) * k->width + j;
+                const int64_t at = (v * (SEG + 1) + i) * NB + j;
                 k->decays[at] = careful_decay(k->dt[v * SEG + i], rate_of(k, k->A, v, n + j), &memory[at]);
                 if (any(memory[at] != splat(1))) k->second = memory;
             }
-}
-
-#define fill_states X(fill_states)
-INLINE void fill_states(const Block *k, int64_t n, const int width) {
-    for (int v = 0; v < PAIR; v++)
-        for (int j = 0; j < width; j++) {
-            const S A = rate_of(k, k->units, v, n + j);
-            for (int i = 0; i < SEG; i += SIDE)
-                decays_of(k->dt + v * SEG + i, A, k->decays + (v * (SEG + 1) + i) * width + j, width);
-        }
 }
 
 /* The decays of the block; memory may become k->second. Those after the last step hold anything but for the first. */
@@ -724,11 +724,17 @@ INLINE void fill_states(const Block *k, int64_t n, const int width) {
 INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n) {
     k->second = NULL;
     if (k->careful && needs_care(k, most, n, NB)) fill_with_care(k, memory, n);
-    else if (k->rate) fill_states(k, n, NB);
-    else fill_states(k, n, 1);
+    else
+        for (int v = 0; v < PAIR; v++)
+            for (int j = 0; j < (k->rate ? NB : 1); j++) {
+                const S A = rate_of(k, k->units, v, n + j);
+                Decay *const to = k->decays + v * (SEG + 1) * NB + j;
+                for (int i = 0; i < SEG; i += SIDE) decays_of(k->dt + v * SEG + i, A, to + i * NB);
+                if (!k->rate) for (int i = 0; i < SEG; i++) to[i * NB + 1] = to[i * NB + 2] = to[i * NB + 3] = to[i * NB];
+            }
     for (int v = 0; v < PAIR; v++)
-        for (int j = 0; j < k->width; j++) {
-            const int64_t at = (v * (SEG + 1) + k->steps) * k->width + j;
+        for (int j = 0; j < NB; j++) {
+            const int64_t at = (v * (SEG + 1) + k->steps) * NB + j;
             k->decays[at] = (Decay){splat(1), splat(0)};
             memory[at] = splat(1);
         }
@@ -739,7 +745,7 @@ INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n) {
 #define run_block X(run_block)
 INLINE void run_block(const Block *k, int64_t n, const int mixed, const int keep) {
     /* copies, because a store of a vector could change *k for all that the compiler knows */
-    const int64_t N = k->N, w = k->width, rate = k->rate;
+    const int64_t N = k->N;
     const int steps = k->steps;
     const uint8_t *const reset = k->reset;
     const vec *const x = k->x, *const second = k->second;
@@ -763,12 +769,12 @@ INLINE void run_block(const Block *k, int64_t n, const int mixed, const int keep
         if (second)
             UNROLL for (int v = 0; v < PAIR; v++)
                 UNROLL for (int j = 0; j < NB; j++) {
-                    const vec more = second[(v * (SEG + 1) + i) * w + j * rate];
+                    const vec more = second[(v * (SEG + 1) + i) * NB + j];
                     h[v][j] = s_scale(h[v][j], more), low[v][j] = s_scale(low[v][j], more);
                 }
         UNROLL for (int j = 0; j < NB; j++)
             UNROLL for (int v = 0; v < PAIR; v++) {
-                const Decay d = decays[(v * (SEG + 1) + i) * w + j * rate];
+                const Decay d = decays[(v * (SEG + 1) + i) * NB + j];
                 const int64_t at = (mixed ? v * SEG + i : i) * N + j;
                 S in = s_scale(coefficient(B, at, mixed), x[v * SEG + i]);
                 if (PARTS == 1) HOLD(*(vec *)&in); /* else the product is fused into the sum, which waits for h */
@@ -797,23 +803,23 @@ typedef struct {
 /* The adjoint scan g[t] = conj(C) dy + conj(exp(delta[t+1] A)) g[t+1] of the block, whose states are kept, for vector v
  * of the pair. */
 #define adjoint_block X(adjoint_block)
-INLINE void adjoint_block(const Block *k, const Adjoint *a, const S *A, int v, int64_t n, const int mixed) {
-    const int64_t N = k->N, w = k->width, rate = k->rate, first = mixed ? v * SEG * N : 0;
+INLINE void adjoint_block(const Block *k, const Adjoint *a, int v, int64_t n, const int mixed) {
+    const int64_t N = k->N, first = mixed ? v * SEG * N : 0;
     const uint8_t *const reset = k->reset;
     const vec *const dt = k->dt + v * SEG, *const x = k->x + v * SEG, *const dy = a->dy;
-    const vec *const second = k->second ? k->second + v * (SEG + 1) * w : NULL;
+    const vec *const second = k->second ? k->second + v * (SEG + 1) * NB : NULL;
     vec *const dx = a->dx, *const ddt = a->ddt;
     const S *const kept = k->kept + v * (SEG + 1) * NB, zero = {0};
     S *const dB = a->dB, *const dC = a->dC;
-    const Decay *const decays = k->decays + v * (SEG + 1) * w;
+    const Decay *const decays = k->decays + v * (SEG + 1) * NB;
     const R *const B = k->B + ((first + n) * PARTS) * (mixed ? LANES : 1);
     const R *const C = k->C + ((first + n) * PARTS) * (mixed ? LANES : 1);
-    S g[NB], low[NB], total[NB]; /* g: scaled by the decay of the step that follows */
-    UNROLL for (int j = 0; j < NB; j++) g[j] = a->g[n + j], low[j] = a->low[n + j], total[j] = zero;
+    S g[NB], low[NB], total[NB], rates[NB]; /* g: scaled by the decay of the step that follows */
+    UNROLL for (int j = 0; j < NB; j++) g[j] = a->g[n + j], low[j] = a->low[n + j], total[j] = zero, rates[j] = s_conj(rate_of(k, k->A, v, n + j));
     for (int i = k->steps - 1; i >= 0; i--) {
         vec x_sum = n ? dx[i] : splat(0), dt_sum = n ? ddt[i] : splat(0);
         UNROLL for (int j = 0; j < NB; j++) {
-            g[j] = advance(conj_decay(decays[(i + 1) * w + j * rate]), g[j], &low[j],
+            g[j] = advance(conj_decay(decays[(i + 1) * NB + j]), g[j], &low[j],
                            s_scale(s_conj(coefficient(C, i * N + j, mixed)), dy[i]));
             dC[i * NB + j] = s_add(dC[i * NB + j], s_scale(s_conj(kept[(i + 1) * NB + j]), dy[i]));
             dB[i * NB + j] = s_add(dB[i * NB + j], s_scale(g[j], x[i]));
@@ -826,20 +832,20 @@ INLINE void adjoint_block(const Block *k, const Adjoint *a, const S *A, int v, i
             continue;
         }
         UNROLL for (int j = 0; j < NB; j++) {
-            const Decay d = conj_decay(decays[i * w + j * rate]);
+            const Decay d = conj_decay(decays[i * NB + j]);
             g[j] = scaled(d, g[j]);
-            if (second) g[j] = s_scale(g[j], second[i * w + j * rate]), low[j] = s_scale(low[j], second[i * w + j * rate]);
+            if (second) g[j] = s_scale(g[j], second[i * NB + j]), low[j] = s_scale(low[j], second[i * NB + j]);
             const S q = s_mul(s_conj(kept[i * NB + j]), decayed(d, g[j]));
-            dt_sum += s_dot(s_conj(A[(n + j) * rate]), q);
+            dt_sum += s_dot(rates[j], q);
             total[j] = s_add(total[j], s_scale(q, dt[i]));
         }
         ddt[i] = dt_sum;
     }
     UNROLL for (int j = 0; j < NB; j++) {
-        a->g[n + j] = advance(conj_decay(decays[j * rate]), g[j], &low[j], zero);
+        a->g[n + j] = advance(conj_decay(decays[j]), g[j], &low[j], zero);
         a->low[n + j] = low[j];
         const R *lanes = (const R *)&total[j];
-        double *sum = a->dA + (n + j) * rate * PARTS * LANES;
+        double *sum = a->dA + (k->rate ? n + j : 0) * PARTS * LANES;
         for (int i = 0; i < PARTS * LANES; i++) sum[i] += lanes[i];
     }
 }
@@ -977,16 +983,17 @@ INLINE vec skip_of(const Problem *p, int64_t c, int64_t count) {
 }
 
 /* Ask for what PAIR vectors of the tile that follows will read and write, `lane` channels from its first: rows lie too
- * far apart for the machine to foresee. */
+ * far apart for the machine to foresee. The segment `next`, from t0 on, follows the last tile. */
 #define fetch_next X(fetch_next)
-INLINE void fetch_next(const Run *run, int64_t t0, int64_t c, int64_t lane, int64_t stop, const View *const *views, int count) {
+INLINE void fetch_next(const Run *run, int64_t t0, int64_t next, int64_t c, int64_t lane, const View *const *views,
+                       int count) {
     const int later = c + TILE >= run->c1;
-    const int64_t t = later ? t0 + SEG : t0, at = (later ? run->c0 : c + TILE) + lane, rows = least(SEG, stop - t);
-    if (at >= run->c1) return;
+    const int64_t t = later ? next : t0, at = (later ? run->c0 : c + TILE) + lane, rows = least(SEG, run->p->stop - t);
+    if (at >= run->c1 || t < 0) return;
     for (int k = 0; k < count; k++) {
+        if (views[k]->stride[2] != sizeof(R)) continue; /* not given, or not side by side */
         const int64_t step = pace(run->p, views[k]);
-        const char *row = origin(run->p, views[k], run->b) + t * step + at * views[k]->stride[2];
-        if (views[k]->stride[2] != sizeof(R)) continue;
+        const char *row = origin(run->p, views[k], run->b) + t * step + at * sizeof(R);
         for (int64_t i = 0; i < rows; i++, row += step)
             for (size_t byte = 0; byte < PAIR * sizeof(vec); byte += 64) __builtin_prefetch(row + byte);
     }
@@ -1026,7 +1033,7 @@ INLINE Block block_of(const Work *w, int steps, const uint8_t *flags, int64_t v,
         .run = w->run, .steps = steps, .reset = flags, .dt = (vec *)w->dt + v * SEG, .x = (vec *)w->x + v * SEG,
         .y = (vec *)w->y + v * SEG, .B = w->B, .C = w->C, .A = w->A + vector * w->rates,
         .units = w->units + vector * w->rates, .N = w->N, .rate = w->rates == w->N,
-        .width = w->rates == w->N ? NB : 1, .decays = w->decays, .kept = kept,
+        .decays = w->decays, .kept = kept,
     };
 }
 
@@ -1053,7 +1060,7 @@ static void X(forward)(const Run *run, Arena *arena) {
                 stage(w.z, w.z_from + t0 * pace(p, &p->z), p->z.type, pace(p, &p->z), p->z.stride[2], 1, c, count, steps);
             for (int64_t v = 0; v * LANES < count; v += PAIR) {
                 const int64_t vector = (c - run->c0) / LANES + v;
-                fetch_next(run, t0, c, v * LANES, p->stop, (const View *[]){&p->u, &p->delta, &p->z, &p->y}, 4);
+                fetch_next(run, t0, t0 + SEG, c, v * LANES, (const View *[]){&p->u, &p->delta, &p->z, &p->y}, 4);
                 vec *y = (vec *)w.y + v * SEG, most[PAIR];
                 Block k = block_of(&w, steps, flags, v, vector, kept);
                 k.h = w.h + vector * N, k.low = w.low + vector * N;
@@ -1180,14 +1187,18 @@ static void X(backward)(const Run *run, Arena *arena) {
                     EACH(to[i] = from[i] * splat((R)p->scale););
                 }
             vec most[TILE / LANES], *seconds[TILE / LANES];
+            int careful[TILE / LANES];
             for (int64_t v = 0; v < vectors; v++) most[v] = largest((vec *)w.dt + v * SEG, steps);
+            const View *const rows[] = {&p->u, &p->delta, &p->dy, &p->z, &p->du, &p->ddelta, &p->dz};
             for (int64_t n = 0; n < N; n += NB) {
                 memset(dB, 0, SEG * NB * sizeof(S));
                 memset(dC, 0, SEG * NB * sizeof(S));
                 for (int64_t v = 0; v < vectors; v += PAIR) {
                     Block k = block_of(&w, steps, flags, v, first + v, kept);
+                    if (!n) fetch_next(run, t0, t0 - SEG, c, v * LANES, rows, 7);
                     k.h = h;
-                    k.careful = (k.rate || !n) && needs_care(&k, most + v, n, NB);
+                    if (!n) careful[v] = needs_care(&k, most + v, 0, N);
+                    k.careful = careful[v];
                     for (int i = 0; i < PAIR; i++)
                         for (int64_t j = n; j < n + NB; j++)
                             for (int part = 0; part < PARTS; part++)
@@ -1198,8 +1209,8 @@ static void X(backward)(const Run *run, Arena *arena) {
                         stage_mixed(w.C, run, &p->C, t0, steps, c + v * LANES);
                     }
                     /* decays that serve all states are kept for the tile */
-                    vec *const second = k.rate ? w.second : w.second + v * (SEG + 1);
-                    if (!k.rate) k.decays += v * (SEG + 1);
+                    vec *const second = k.rate ? w.second : w.second + v * (SEG + 1) * NB;
+                    if (!k.rate) k.decays += v * (SEG + 1) * NB;
                     if (k.rate || !n) fill(&k, second, most + v, n), seconds[v] = k.second;
                     else k.second = seconds[v];
                     if (run->mixed) run_block(&k, n, 1, 1); else run_block(&k, n, 0, 1);
@@ -1211,10 +1222,10 @@ static void X(backward)(const Run *run, Arena *arena) {
                             .dC = dC, .dA = dA + at * rates * PARTS * LANES,
                         };
                         if (!run->mixed) {
-                            adjoint_block(&k, &a, w.A + at * rates, i, n, 0);
+                            adjoint_block(&k, &a, i, n, 0);
                             continue;
                         }
-                        adjoint_block(&k, &a, w.A + at * rates, i, n, 1);
+                        adjoint_block(&k, &a, i, n, 1);
                         scatter(run, &p->dB, dB, t0, steps, c + (v + i) * LANES, n);
                         scatter(run, &p->dC, dC, t0, steps, c + (v + i) * LANES, n);
                         memset(dB, 0, SEG * NB * sizeof(S));
