@@ -47,7 +47,9 @@ class Config:
     """What is measured, with whom, how often."""
 
     cases: tuple[str, ...] = field(default=(), metadata=_help("groups or names of cases; all of them by default"))
-    peers: tuple[str, ...] = field(default=(), metadata=_help("names of peers; all of them, and ours, by default"))
+    peers: tuple[str, ...] = field(
+        default=(), metadata=_help("whom to run; ours are added unless some of them are named")
+    )
     quick: bool = field(default=False, metadata=_help("tiny shapes: a look at whether everything runs"))
     rounds: int = field(default=9, metadata=_help("timed calls of each peer"))
     budget: float = field(
@@ -188,7 +190,10 @@ def plan(config: Config) -> Plan:
                 f"--peers {name!r}: there are {', '.join(peers.PEERS)}.{nearest(name, list(peers.PEERS))}"
             )
     chosen = [c for c in everything if not config.cases or {c.group, c.name} & set(config.cases)]
-    asked = [name for name, peer in peers.PEERS.items() if not config.peers or name in config.peers or peer.ours]
+    own = not any(peers.PEERS[name].ours for name in config.peers)
+    asked = [
+        name for name, peer in peers.PEERS.items() if not config.peers or name in config.peers or own and peer.ours
+    ]
     asked = [name for name in asked if any(peers.PEERS[name].can(case) for case in chosen)]
     rounds = min(config.rounds, 3) if config.quick else config.rounds
     settings = harness.Settings(rounds, config.budget, config.limit, config.memory, config.threads)

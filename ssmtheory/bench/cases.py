@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ssmtheory.errors import InputError
 from ssmtheory.typing import Array
 
 __all__ = ["Case", "checked", "error", "exact_kernel", "inputs", "reference", "suite"]
@@ -186,7 +187,7 @@ def reference(case: Case, arrays: Arrays) -> Arrays:
         steps = convolution_steps(case.length)
         found = [np.einsum("blh,hl->bh", u[:, t::-1], kernel[:, : t + 1]) for t in steps]
         return {"y": np.stack(found, axis=1)}
-    raise ValueError(case.kind)
+    raise InputError(f"no reference for a case of kind {case.kind!r}: peers.model_reference has that of a model")
 
 
 def convolution_steps(length: int) -> Array:
