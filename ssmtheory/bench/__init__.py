@@ -192,7 +192,7 @@ def plan(config: Config) -> Plan:
     chosen = [c for c in everything if not config.cases or {c.group, c.name} & set(config.cases)]
     own = not any(peers.PEERS[name].ours for name in config.peers)
     asked = [
-        name for name, peer in peers.PEERS.items() if not config.peers or name in config.peers or own and peer.ours
+        name for name, peer in peers.PEERS.items() if not config.peers or name in config.peers or (own and peer.ours)
     ]
     asked = [name for name in asked if any(peers.PEERS[name].can(case) for case in chosen)]
     rounds = min(config.rounds, 3) if config.quick else config.rounds
