@@ -719,9 +719,10 @@ static void fill_with_care(Block *k, vec *memory, int64_t n) {
             }
 }
 
-/* The decays of the block; memory may become k->second. Those after the last step hold anything but for the first. */
+/* The decays of the block; memory may become k->second. Those after the last step hold anything, but that the first of
+ * them changes nothing if `last`. */
 #define fill X(fill)
-INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n) {
+INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n, const int last) {
     k->second = NULL;
     if (k->careful && needs_care(k, most, n, NB)) fill_with_care(k, memory, n);
     else
@@ -730,8 +731,11 @@ INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n) {
                 const S A = rate_of(k, k->units, v, n + j);
                 Decay *const to = k->decays + v * (SEG + 1) * NB + j;
                 for (int i = 0; i < SEG; i += SIDE) decays_of(k->dt + v * SEG + i, A, to + i * NB);
-                if (!k->rate) for (int i = 0; i < SEG; i++) to[i * NB + 1] = to[i * NB + 2] = to[i * NB + 3] = to[i * NB];
+                if (!k->rate)
+                    for (int i = 0; i < SEG; i++)
+                        for (int other = 1; other < NB; other++) to[i * NB + other] = to[i * NB];
             }
+    if (!last) return;
     for (int v = 0; v < PAIR; v++)
         for (int j = 0; j < NB; j++) {
             const int64_t at = (v * (SEG + 1) + k->steps) * NB + j;
@@ -815,7 +819,10 @@ INLINE void adjoint_block(const Block *k, const Adjoint *a, int v, int64_t n, co
     const R *const B = k->B + ((first + n) * PARTS) * (mixed ? LANES : 1);
     const R *const C = k->C + ((first + n) * PARTS) * (mixed ? LANES : 1);
     S g[NB], low[NB], total[NB], rates[NB]; /* g: scaled by the decay of the step that follows */
-    UNROLL for (int j = 0; j < NB; j++) g[j] = a->g[n + j], low[j] = a->low[n + j], total[j] = zero, rates[j] = s_conj(rate_of(k, k->A, v, n + j));
+    UNROLL for (int j = 0; j < NB; j++) {
+        g[j] = a->g[n + j], low[j] = a->low[n + j], total[j] = zero;
+        rates[j] = s_conj(rate_of(k, k->A, v, n + j));
+    }
     for (int i = k->steps - 1; i >= 0; i--) {
         vec x_sum = n ? dx[i] : splat(0), dt_sum = n ? ddt[i] : splat(0);
         UNROLL for (int j = 0; j < NB; j++) {
@@ -1070,7 +1077,7 @@ static void X(forward)(const Run *run, Arena *arena) {
                 if (run->mixed)
                     stage_mixed(w.B, run, &p->B, t0, steps, c + v * LANES), stage_mixed(w.C, run, &p->C, t0, steps, c + v * LANES);
                 for (int64_t n = 0; n < N; n += NB) {
-                    if (k.rate || !n) fill(&k, w.second, most, n);
+                    if (k.rate || !n) fill(&k, w.second, most, n, 0);
                     if (p->all.data) {
                         if (run->mixed) run_block(&k, n, 1, 1); else run_block(&k, n, 0, 1);
                         emit(&k, t0, c + v * LANES, n);
@@ -1211,7 +1218,7 @@ static void X(backward)(const Run *run, Arena *arena) {
                     /* decays that serve all states are kept for the tile */
                     vec *const second = k.rate ? w.second : w.second + v * (SEG + 1) * NB;
                     if (!k.rate) k.decays += v * (SEG + 1) * NB;
-                    if (k.rate || !n) fill(&k, second, most + v, n), seconds[v] = k.second;
+                    if (k.rate || !n) fill(&k, second, most + v, n, 1), seconds[v] = k.second;
                     else k.second = seconds[v];
                     if (run->mixed) run_block(&k, n, 1, 1); else run_block(&k, n, 0, 1);
                     for (int i = 0; i < PAIR; i++) {
