@@ -323,3 +323,9 @@ def test_a_plan_names_what_decides_the_result() -> None:
     assert set(plan.resolved) >= {"peers", "processor", "sources_sha256", "cases", "rounds"}
     assert set(plan.resolved["peers"]) == {"mambapy", "ssmtheory recurrence out", "ssmtheory recurrence"}
     assert plan.tasks == ["recurrence/L128-D32", "recurrence/L128-D32-complex"]
+
+
+def test_ours_are_added_unless_some_of_them_are_named() -> None:
+    chosen = ("mambapy", "ssmtheory recurrence")
+    plan = bench.plan(bench.Config(quick=True, cases=("recurrence",), peers=chosen))
+    assert set(plan.resolved["peers"]) == set(chosen)
