@@ -247,8 +247,13 @@ class _Call:
             "CHUNK": self.chunk, "BLOCK": self.block, "WIDE": self.double, "COMPLEX": self.complex_state,
             "VARYING": self.varying, "ONE_RATE": self.A.ndim == 1, "REVERSE": self.reverse, "SOFTPLUS": self.softplus,
             "HAS_BIAS": self.delta_bias is not None, "HAS_Z": self.z is not None,
-            "HAS_RESET": self.reset is not None, "SCALE": self.scale, "num_warps": self.block // 32,
+            "HAS_RESET": self.reset is not None, "SCALE": self.scale, **_options(self.block),
         }  # fmt: skip
+
+
+def _options(block: int) -> dict[str, Any]:
+    """What the compiler is told: a thread per channel, and that a product and a sum may round once."""
+    return {"num_warps": block // 32, "enable_fp_fusion": True}
 
 
 def _parts(x: Tensor) -> Tensor:
@@ -299,7 +304,7 @@ def carry_arguments(call: _Call, kept: Tensor, sums: Tensor, start: Tensor | Non
         "chunks": call.chunks, **_strides("start", start, "bcn"), "CHUNK": _CARRY_CHUNK, "BLOCK": _CARRY_BLOCK,
         "COMPLEX": call.complex_state, "START_COMPLEX": start is not None and start.is_complex(),
         "ONE_RATE": call.A.ndim == 1, "HAS_START": start is not None, "HAS_RESET": cuts is not None,
-        "ADJOINT": adjoint, "num_warps": _CARRY_BLOCK // 32,
+        "ADJOINT": adjoint, **_options(_CARRY_BLOCK),
     }  # fmt: skip
 
 
