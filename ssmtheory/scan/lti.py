@@ -640,17 +640,19 @@ def cauchy_kernel(
             C = C - _row_times_power(xp, rate, poles, P, Q, C, length)
         left = xp.concat([C[..., None], xp.conj(Q)], axis=2)
         right = xp.concat([B[..., None], P], axis=2)
-        half = length // 2 + 1
-        angle = xp.arange(half, dtype=xp.float64, device=device(poles)) * (-2 * math.pi / length)
+        # a complex kernel has no symmetry that would spare half of the frequencies
+        count = length // 2 + 1 if conjugate_pairs else length
+        angle = xp.arange(count, dtype=xp.float64, device=device(poles)) * (-2 * math.pi / length)
         z = _complex(xp, xp.cos(angle), xp.sin(angle))
         states, columns = poles.shape[1], left.shape[2]
         block = max(1, _BLOCK_BYTES // (16 * shape[0] * states * (1 + columns)))
         pieces = [
             _recomputed(kind, _generating, xp, z[i : i + block], rate, poles, left, right)
-            for i in range(0, half, block)
+            for i in range(0, count, block)
         ]
         values = xp.concat(pieces, axis=1) if len(pieces) > 1 else pieces[0]
-        return xp.astype(xp.fft.irfft(values, n=length), getattr(xp, real), copy=False)
+        K = xp.fft.irfft(values, n=length) if conjugate_pairs else xp.real(xp.fft.ifft(values))
+        return xp.astype(K, getattr(xp, real), copy=False)
 
 
 def _generating(xp: Namespace, z: Array, rate: Array, poles: Array, left: Array, right: Array) -> Array:
