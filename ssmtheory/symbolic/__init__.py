@@ -13,6 +13,7 @@
 | hippo | LegS and S4D: transfer vector, kernels, moduli, spectrum, Gramian |
 | windows | LegT as a Pade approximant of the delay, FouT as an all-pass delay |
 | discretisation | ZOH and bilinear kernels, the generating function of S4 |
+| selection | the gate of Mamba's Theorem 1 |
 | gap | S4D against LegS: Gramian, moments, L2 gap, weak constant, failure of uniform convergence |
 | rho | HiPPO-rho: closed form, bounds, L2 gap, Cauchy conditioning, maximum principle |
 | ptd | perturb-then-diagonalise: deviation bound, lower bound on the condition number |
@@ -29,6 +30,7 @@ from ssmtheory.lazy import find
 
 _WHERE = {
     "discretisation": ("derive_bilinear_kernel", "derive_s4_generating_function", "derive_zoh_kernel"),
+    "selection": ("derive_gate_identity",),
     "gap": ("derive_l2_gap", "derive_moments", "derive_s4d_gramian", "derive_uniform_gap", "derive_weak_constant"),
     "rho": (
         "derive_conditioning", "derive_conditioning_maximum", "derive_hippo_rho", "derive_hippo_rho_bound",
@@ -75,6 +77,7 @@ __all__ = [
     "derive_conditioning_maximum",
     "derive_contractivity",
     "derive_fout_delay",
+    "derive_gate_identity",
     "derive_gramian",
     "derive_hippo_rho",
     "derive_hippo_rho_bound",
@@ -109,6 +112,7 @@ __all__ = [
     "lower",
     "ptd",
     "rho",
+    "selection",
     "windows",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ssmtheory.errors import InputError, nearest
-from ssmtheory.symbolic import discretisation, gap, hippo, ptd, rho, windows
+from ssmtheory.symbolic import discretisation, gap, hippo, ptd, rho, selection, windows
 from ssmtheory.symbolic.derivation import Derivation
 
 __all__ = ["available", "derive"]
@@ -40,6 +40,7 @@ _DERIVATIONS: dict[str, Callable[[], Derivation]] = {
     "hippo-rho-maximum": rho.derive_conditioning_maximum,
     "ptd-deviation": ptd.derive_ptd_deviation,
     "ptd-condition-bound": ptd.derive_ptd_condition_bound,
+    "mamba-gate": selection.derive_gate_identity,
 }
 
 

@@ -72,16 +72,16 @@ def test_bounds_hold_and_how_sharp_they_are() -> None:
     for bias in (0.0, 1.5, -3.0):
         time = asymptotics.blow_up_time(1.0, z, 1.0, bias)
         low, high = asymptotics.blow_up_bounds(1.0, z, 1.0, bias)
-        paper = asymptotics.blow_up_bounds(1.0, z, 1.0, bias, sharp=False)[1]
+        simple = asymptotics.blow_up_bounds(1.0, z, 1.0, bias, sharp=False)[1]
         assert (low <= time * (1 + 1e-12)).all()
         assert (time <= high * (1 + 1e-12)).all()
-        assert (high <= paper * (1 + 1e-12)).all()
+        assert (high <= simple * (1 + 1e-12)).all()
         if bias == 0.0:
             assert (high / time).max() < 1.179
             assert (time / low).max() < 1.282
-            # the paper's two bounds cross at z = (2/3) ln 2, where they are worst
-            assert paper[np.argmax(paper / time)] / time[np.argmax(paper / time)] < 1.6613
-            assert z[np.argmax(paper / time)] == pytest.approx(2 * math.log(2) / 3, rel=0.03)
+            # the two simple bounds cross at z = (2/3) ln 2, where they are worst
+            assert simple[np.argmax(simple / time)] / time[np.argmax(simple / time)] < 1.6613
+            assert z[np.argmax(simple / time)] == pytest.approx(2 * math.log(2) / 3, rel=0.03)
 
 
 @pytest.mark.parametrize("bad", [{"mu": float("nan")}, {"x0": float("inf")}, {"x0": [1.0, float("nan")]}, {"s": "a"}])

@@ -34,7 +34,7 @@ PROVED = {
     "legs-transfer", "legs-kernel", "legs-gramian", "phi-modulus", "kernel-identity", "s4d-quotient", "s4d-residues",
     "spectrum-law",
     "spectrum-asymptotics", "legt-pade", "zoh", "bilinear", "s4-generating-function", "s4d-gramian", "s4d-moments",
-    "s4d-l2-gap", "s4d-uniform-gap", "hippo-rho", "hippo-rho-bound", "hippo-rho-modes",
+    "s4d-l2-gap", "s4d-uniform-gap", "hippo-rho", "hippo-rho-bound", "hippo-rho-modes", "mamba-gate",
 }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ Bounds. softplus(w + b) lies between its tangent at 0, w + b where b >= 0, and s
 
     int_0^1 v^2 dv/(z + c v) < mu x0^2 T* < min{ int_0^1 v^2 dv/(m z + c v), 1/(2c), 1/(3z) where b >= 0 }
 
-with z = |s x0|, c = softplus(b), m = 1/(1 + e^{-b}). The last two are those of Vo et al. (arXiv 2410.03292, mu > 0).
+with z = |s x0|, c = softplus(b), m = 1/(1 + e^{-b}). At b = 0 the simple bound min{1/(2c), 1/(3z)} is up to 1.662
+times T* (worst at z = (2/3) ln 2, where its two halves meet), the sharp pair 1.178 above and 1.282 below.
 """
 
 from __future__ import annotations
@@ -159,8 +160,8 @@ def blow_up_bounds(mu: Any, s: Any, x0: Any, bias: Any = 0.0, *, sharp: bool = T
 
     Args:
         mu, s, x0, bias: as in `blow_up_time`.
-        sharp: False leaves only what Vo et al. use from above, min{1/(2 mu softplus(b) x0^2), 1/(3 mu |s| |x0|^3)},
-            and 0 from below.
+        sharp: False leaves only the simple bound min{1/(2 mu softplus(b) x0^2), 1/(3 mu |s| |x0|^3)} from above, and 0
+            from below.
 
     Returns:
         Lower and upper bound [depth]; both infinite where there is no blow-up.

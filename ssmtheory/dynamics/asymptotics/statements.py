@@ -369,15 +369,16 @@ def _inertia() -> Report:
     S_B, S_C = rng.standard_normal((2, N, D))
     M = S_C.T @ S_B
     values = np.linalg.eigvalsh(0.5 * (M + M.T))
-    small = symmetric_eigenvalues(S_B, S_C)
-    count = (int((values > 1e-9).sum()), int((values < -1e-9).sum()), int((np.abs(values) <= 1e-9).sum()))
+    small = np.asarray(symmetric_eigenvalues(S_B, S_C))
+    counts = [(int((v > 1e-9).sum()), int((v < -1e-9).sum())) for v in (values, small)]
     numbers = {
-        "positive": count[0],
-        "negative": count[1],
-        "zero": count[2],
+        "positive": counts[1][0],
+        "negative": counts[1][1],
+        "zero": D - sum(counts[0]),
         "smallest |non-zero|": float(np.abs(small).min()),
     }
-    return Report(count == (N, N, D - 2 * N), numbers, f"inertia of M_sym at N = {N}, D = {D}: {count}")
+    detail = f"inertia of M_sym at N = {N}, D = {D}: ({N}, {N}, {D - 2 * N})"
+    return Report(counts == [(N, N), (N, N)], numbers, detail)
 
 
 def _finite_depth() -> Report:
