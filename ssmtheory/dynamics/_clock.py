@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = [
-    "ARRIVED",
     "LONGEST",
     "SINGULAR",
     "Run",
     "Steps",
     "advance",
+    "arrived",
     "back_to",
     "quadrature_defect",
     "sample",
@@ -40,9 +40,7 @@ Field = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 #: e^arg beyond which what is left of the time axis is below the rounding of t
 SINGULAR = 40.0
-#: relative speed per logarithm of time below which a decaying flow counts as having arrived
-ARRIVED = np.log(1e-10)
-_STIFF_STEPS = 15
+_STIFF_STEPS = 40
 #: a field of size one times this step: long enough for a power law, short enough for the events between steps
 LONGEST = 4.0
 
@@ -78,6 +76,15 @@ class Run:
     error: np.ndarray
     calls: np.ndarray
     steps: Steps
+
+
+def arrived(rtol: float) -> float:
+    """ln of the relative speed per logarithm of time below which a decaying flow counts as having arrived.
+
+    A method whose step stability limits keeps its solution about rtol off an equilibrium, so no less can be asked; the
+    slowest growth there is, ln t, moves faster than that until t = e^{1e5}.
+    """
+    return float(np.log(min(max(1e-10, 100.0 * rtol), 1e-6)))
 
 
 def _tableau() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -181,7 +188,7 @@ def advance(
             fate = outcome[who]
             fate[stiff[who] >= _STIFF_STEPS] = "stiff"
             fading = exponent[who] / np.maximum(k[who, -1], 1e-300) < -1.5  # G falls faster than t^-1
-            fate[(arg[who] < ARRIVED) & (fading | np.isneginf(arg[who]))] = "converged"
+            fate[(arg[who] < arrived(rtol)) & (fading | np.isneginf(arg[who]))] = "converged"
             fate[(arg[who] > SINGULAR) & steady & (exponent[who] > 0.05)] = "singular"
             fate[y[who, -1] >= tau_end[who]] = "finished"
             outcome[who] = fate

@@ -58,7 +58,7 @@ def solve(
     members = np.arange(len(y))
     outcome = np.full(len(y), "budget", dtype="<U9")
     outcome[found["event"] & (arg > _clock.SINGULAR)] = "singular"
-    outcome[found["event"] & (arg < _clock.ARRIVED)] = "converged"
+    outcome[found["event"] & (arg < _clock.arrived(rtol))] = "converged"
     outcome[found["event"] & (y[:, -1] >= tau_end)] = "finished"
     outcome[~np.isfinite(y).all(axis=1) | np.isnan(arg)] = "failed"
     calls = found["steps"].astype(np.int64) * _STAGES
@@ -114,8 +114,8 @@ def _compiled(ode: TokenODE, logs: bool, shape: tuple[int, int], rtol: float, ma
 
     def done(t: Any, y: Any, args: Any, **_: Any) -> Any:
         arg, exponent = slope(y, args)
-        arrived = (arg < _clock.ARRIVED) & (exponent < -1.5 * field(0.0, y, args)[-1])
-        return (arg > _clock.SINGULAR) & (exponent > 0.05) | arrived | (y[-1] >= args[2])
+        there = (arg < _clock.arrived(rtol)) & (exponent < -1.5 * field(0.0, y, args)[-1])
+        return (arg > _clock.SINGULAR) & (exponent > 0.05) | there | (y[-1] >= args[2])
 
     def one(sign: Any, y0: Any, log_t0: Any, tau_end: Any) -> Any:
         args = (sign, log_t0, tau_end)

@@ -495,7 +495,10 @@ def fate(trajectory: Trajectory) -> str:
         return "undecided"
     fastest = int(np.nanargmax(trajectory.growth))
     if growth.max() * max(float(trajectory.log_t[-1]), 1.0) > 0.2:
-        fading = float(np.max(trajectory.log_delta[fastest])) < -3.0
+        steps = trajectory.log_delta[fastest]
+        # of the channel that carries the token, where channels are coordinates
+        same = steps.size == trajectory.log_abs.shape[2]
+        fading = float(steps[np.argmax(trajectory.log_abs[-1, fastest])] if same else steps.max()) < -3.0
         return "slow" if fading and growth.max() < 0.5 else "growing" if growth.max() > 0.05 else "undecided"
     return "zero" if growth.min() < -0.02 else "undecided"
 
@@ -833,7 +836,7 @@ def _continue(chart: _Chart, i: int, y: np.ndarray, tau_end: float, solver: str,
                 exponent = (arg - before - advanced) / length
                 fading = exponent * length < -1.5 * advanced
                 steady = abs(exponent - slope) <= 0.02 * abs(exponent)
-                if arg < _clock.ARRIVED and (fading or math.isinf(arg)):
+                if arg < _clock.arrived(rtol) and (fading or math.isinf(arg)):
                     outcome = "converged"
                 elif arg > _clock.SINGULAR and steady and exponent > 0.05:
                     outcome = "singular"

@@ -476,3 +476,10 @@ def kernel_limit(sizes: tuple[int, ...] = (16, 64, 256)) -> xr.DataTree:
         "measure": np.array(measures), "output": outputs, "method": np.array(methods),
     }  # fmt: skip
     return _grouped(SCHEMA, groups, shared, {"sampled": {"state_dim": np.array([256, 1024])}})
+
+
+def token_ode() -> xr.DataTree:
+    """A small token_ode dataset: its real numbers, as they cost a few seconds."""
+    from ssmtheory.experiments import token_ode as experiment
+
+    return experiment.run(experiment.Config(t_end=1e4, clock_end=100.0, points=40, orbits=8, cells=9, draws=3, dims=3))
