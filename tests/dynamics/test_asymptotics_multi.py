@@ -20,7 +20,7 @@ def gaussian_matrix(rng: np.random.Generator, states: int, width: int) -> np.nda
 
 
 def by_integration(x0: np.ndarray, M: np.ndarray, delta: np.ndarray) -> tuple[str, np.ndarray]:
-    """Fate by the equation itself, in ln|x| and the clock d sigma = (|q| max Delta + 1/(1+t)) dt, up to t = 1e7."""
+    """Fate by the equation itself, in ln|x| and the clock d sigma = (|q| max Delta + 1/(1+t)) dt, up to t = 1e4."""
     sign, m = np.sign(x0), 0.5 * (M + M.T)
 
     def rhs(clock: float, state: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ def by_integration(x0: np.ndarray, M: np.ndarray, delta: np.ndarray) -> tuple[st
         return np.append(q * delta, 1.0) / (abs(q) * delta.max() + 1.0 / (1.0 + state[-1]))
 
     def late(clock: float, state: np.ndarray) -> float:
-        return 1e7 - state[-1]
+        return 1e4 - state[-1]
 
     def far(clock: float, state: np.ndarray) -> float:
         return 60.0 - state[:-1].max()
@@ -42,7 +42,7 @@ def by_integration(x0: np.ndarray, M: np.ndarray, delta: np.ndarray) -> tuple[st
     if path.y[:-1, -1].max() > 59:
         return "diverges", x
     # 2 |q| Delta t tends to 1 on the way to zero, and is rounding at the null cone
-    return ("zero" if abs(float(x @ m @ x)) * delta.min() * 1e7 > 0.01 else "cone"), x
+    return ("zero" if abs(float(x @ m @ x)) * delta.min() * 1e4 > 0.01 else "cone"), x
 
 
 # ------------------------------------------------------------------------------------------------ fates
@@ -56,8 +56,8 @@ def test_fates_are_those_of_integration(states: int, width: int) -> None:
         M, delta = gaussian_matrix(rng, states, width), rng.uniform(0.2, 1.0, width)
         x0 = rng.standard_normal(width)
         found = asymptotics.fates(x0, M, delta)
-        if np.abs(found.s) * delta.max() > 8 and np.isfinite(found.s):
-            continue  # a point of the cone that is not reached by t = 1e7, or stiff beyond use
+        if np.isfinite(found.s) and (np.abs(found.s) * delta.max() > 8 or found.rate > -1e-2):
+            continue  # a point of the cone that is not reached by t = 1e4, or far away
         word, end = by_integration(x0, M, delta)
         assert str(found.names) == word
         words.append(word)
