@@ -111,8 +111,11 @@ class _Call:
     @classmethod
     def of(cls, tensors: list[Any], softplus: bool, reverse: bool, scale: int, exact: bool = False) -> _Call:
         given = [x for x in tensors if x is not None]
+        ready: dict[str, Any] = {
+            name: None if x is None else x.resolve_conj().resolve_neg() for name, x in zip(ARRAYS, tensors, strict=True)
+        }
         return cls(
-            *(x if x is None else x.resolve_conj().resolve_neg() for x in tensors), softplus, reverse, scale,
+            **ready, softplus=softplus, reverse=reverse, scale=scale,
             wide=any(x.dtype in (torch.float64, torch.complex128) for x in given),
             complex_state=any(x.is_complex() for x in given), exact=exact,
         )  # fmt: skip
@@ -476,8 +479,8 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
         results = {
             "du": du[:, span], "ddelta": ddelta[:, span], "dz": dz if z is None else dz[:, span], **span_results(part)
         }  # fmt: skip
-        arguments = gradient_arguments(part, dy[:, span], kept, adjoints, results)
-        _launch(kernels.gradients, part.programs, u.device, arguments)
+        given = gradient_arguments(part, dy[:, span], kept, adjoints, results)
+        _launch(kernels.gradients, part.programs, u.device, given)
         for whole, sums in ((dB, results["dB"]), (dC, results["dC"])):
             sums = sums.permute(0, 1, 3, 4, 2) if call.varying else sums.sum(1).permute(0, 1, 4, 2, 3)
             whole[:, span] = torch.complex(sums[0], sums[1]) if whole.is_complex() else sums[0]
