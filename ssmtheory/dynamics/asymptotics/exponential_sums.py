@@ -69,8 +69,8 @@ class ExponentialSum:
     Raises:
         InputError: not two vectors of one length, or an entry is not finite.
 
-    >>> ExponentialSum([1.0, -3.0, 2.0], [0.0, 1.0, 2.0]).roots().roots        # (1 - e^s)(1 - 2 e^s)
-    array([-0.69314718,  0.        ])
+    >>> ExponentialSum([2.0, -3.0, 1.0], [0.0, 1.0, 2.0]).roots().roots.round(6) + 0.0     # (1 - e^s)(2 - e^s)
+    array([0.      , 0.693147])
     """
 
     def __init__(self, coefficients: Any, exponents: Any) -> None:
