@@ -1,6 +1,6 @@
 """Phase portraits of a first token in the plane by the inertia of the symmetric part of M (arXiv 2410.03292, Fig. 6).
 
-Claim: with one positive eigenvalue the sign of q(x) = x^T M x decides, not the eigenvalues: the null cone q = 0 is lines
+Claim: with one positive eigenvalue the sign of q(x) = x^T M x decides, not eigenvalues: the null cone q = 0 consists
 of equilibria, attracting where q_Delta < 0. M has an antisymmetric part as well, which a first token does not feel. Two
 positive eigenvalues: all diverge, but slowly where S_Delta x < 0. Status: proved (signs), measured (the orbits).
 (a) Two positive eigenvalues. (b) One. (c) None. Dots are starts.
