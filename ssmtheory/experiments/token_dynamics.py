@@ -39,8 +39,8 @@ from ssmtheory.results.schema import DatasetSchema, Dimension, Variable
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["PREDICTORS", "QUANTILES", "SCENARIOS", "SCHEMA", "TITLE", "Config", "assemble", "plan", "plan_model", "run",
-           "run_task", "verdict"]  # fmt: skip
+__all__ = ["PREDICTORS", "QUANTILES", "SCENARIOS", "SCHEMA", "TITLE", "Config", "assemble", "bytes_of", "gate_of",
+           "loss_bits", "plan", "plan_model", "run", "run_task", "verdict"]  # fmt: skip
 
 TITLE = "Token dynamics of a pretrained selective state-space model"
 
@@ -463,7 +463,7 @@ def _silu(x: np.ndarray) -> np.ndarray:
     return silu(x)
 
 
-def _gate(c: Any, weight: Callable[[str], np.ndarray], y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def gate_of(c: Any, weight: Callable[[str], np.ndarray], y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """What multiplies y on its way to out_proj, (token, channel): gated = y * gate.
 
     Mamba-2's norm is not linear; its factor at the measured y is part of the gate, so that the split of g stays exact.
@@ -509,7 +509,7 @@ class _Layer:
         found = self.statistics.update(u, delta, B, C)
         without_skip = y - self.skip * u
         _, g, step, angle = depth.motion(residual, update)
-        gate = _gate(c, self.weight, y, z)
+        gate = gate_of(c, self.weight, y, z)
         split = depth.radial_split(
             residual, gate, self.out_weight, u, delta, found.q, without_skip - found.own, self.skip, self.bias
         )
@@ -598,7 +598,7 @@ def run_task(plan: base.Plan, key: str) -> dict[str, np.ndarray]:
         position = start
         stop = min(start + _CHUNK, context.tokens)
         logits, state = model(ids[None, start:stop], state, return_state=True, tap=tap)
-        loss.append(_loss_bits(_numpy(logits)[0], ids[start + 1 : stop + 1]))
+        loss.append(loss_bits(_numpy(logits)[0], ids[start + 1 : stop + 1]))
 
     parts: dict[str, np.ndarray] = {}
     bits = np.concatenate([*loss, [np.nan]])[: context.tokens]
@@ -608,7 +608,7 @@ def run_task(plan: base.Plan, key: str) -> dict[str, np.ndarray]:
     for name in _TOKEN_NAMES:
         stacked = np.stack([np.concatenate(layer.tokens[name]) for layer in layers.values()])
         parts[f"tokens/{name}"] = stacked.astype(np.float32)
-    parts["text/n_bytes"] = np.array(_bytes_of(model, ids[1:]) if window.source.is_text else 0)
+    parts["text/n_bytes"] = np.array(bytes_of(model, ids[1:]) if window.source.is_text else 0)
     parts["text/bits"] = np.array(np.nansum(bits))
     parts |= _sums([layer.statistics for layer in layers.values()], context.tokens)
     for name in ("split_residual", "part", "scan_residual", "y"):
@@ -622,7 +622,7 @@ def run_task(plan: base.Plan, key: str) -> dict[str, np.ndarray]:
     return parts
 
 
-def _bytes_of(model: Any, ids: np.ndarray) -> int:
+def bytes_of(model: Any, ids: np.ndarray) -> int:
     """Bytes of the text that the ids decode to."""
     return len(ids) if model.tokenizer.name == "bytes" else len(model.tokenizer.decode(ids).encode("utf-8"))
 
@@ -632,7 +632,7 @@ def _shown(tokens: int) -> np.ndarray:
     return np.unique(np.linspace(0, tokens - 1, min(tokens, _MAP_TOKENS)).round().astype(np.int64))
 
 
-def _loss_bits(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def loss_bits(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Cross-entropy of each target under its row of logits [bit]; a row without a target is left out."""
     out = np.empty(len(targets))
     for start in range(0, len(targets), 64):  # float64 logits of 64 tokens at a time

@@ -41,7 +41,7 @@ from ssmtheory.mamba.config import MambaConfig
 from ssmtheory.scan import causal_conv1d, rms_norm, selective_scan, silu, softplus
 
 __all__ = [
-    "MambaState", "MixerSignals", "Tap", "arithmetic_dtype", "forward", "layer_map", "linear", "mamba1_mixer",
+    "MambaState", "MixerSignals", "Tap", "arithmetic_dtype", "forward", "head", "layer_map", "linear", "mamba1_mixer",
     "mamba2_mixer", "rounded", "scan_mamba1", "scan_mamba2",
 ]  # fmt: skip
 
@@ -258,24 +258,45 @@ def forward(
         residual = residual + signals.update
     out = None
     if logits != "none":
-        final = residual if logits == "all" else residual[:, -1:]
-        final = xp.astype(_norm(final, weights.get, "backbone.norm_f", config), stored, copy=False)
-        # the last product is not amplified by anything: no float64 copy of the vocabulary
-        out = linear(final, weights.get("lm_head.weight", embedding))
+        out = head(weights, config, residual if logits == "all" else residual[:, -1:])
     if not return_state:
         return out
     return out, MambaState(conv, ssm, state.position + int(tokens.shape[1]))
 
 
 def layer_map(
-    weights: Mapping[str, Any], config: MambaConfig, layer: int, residual: Any, *, backend: str = "auto"
+    weights: Mapping[str, Any], config: MambaConfig, layer: int, residual: Any, *, backend: str = "auto", reset: int = 0
 ) -> Any:
-    """r^{k+1} from r^k (batch, length, d_model) of a whole text, in the dtype of both: one layer as a map."""
+    """r^{k+1} from r^k (batch, length, d_model) of a whole text, in the dtype of both: one layer as a map.
+
+    `config` is read for this layer alone: a layer with another number of states than its model's is run by a config
+    that says so. `reset`: the state h is set to zero before every `reset`-th token (0: never); the convolution goes on.
+    """
     prefix = f"backbone.layers.{layer}."
     hidden = _norm(residual, weights.get, prefix + "norm", config)
     mixer = _MIXERS[config.family]
-    signals, _ = mixer(hidden, lambda name: weights.get(prefix + "mixer." + name), config, None, None, backend)
-    return residual + signals.update
+
+    def mixer_weight(name: str) -> Any:
+        return weights.get(prefix + "mixer." + name)
+
+    length, conv, updates = hidden.shape[1], None, []
+    step = reset or max(length, 1)
+    for start in range(0, max(length, 1), step):
+        signals, conv = mixer(
+            hidden[:, start : start + step], mixer_weight, config, conv, None, backend, watched=False
+        )
+        updates.append(signals.update)
+    xp = array_namespace(residual)
+    return residual + (updates[0] if len(updates) == 1 else xp.concat(updates, axis=1))
+
+
+def head(weights: Mapping[str, Any], config: MambaConfig, residual: Any) -> Any:
+    """Logits (..., vocab), in the weights' dtype, of the residual stream (..., d_model) after the last layer."""
+    embedding = weights["backbone.embedding.weight"]
+    xp = array_namespace(embedding)
+    final = xp.astype(_norm(residual, weights.get, "backbone.norm_f", config), embedding.dtype, copy=False)
+    # the last product is not amplified by anything: no float64 copy of the vocabulary
+    return linear(final, weights.get("lm_head.weight", embedding))
 
 
 def _norm(x: Any, weight: Weight, name: str, config: MambaConfig) -> Any:
