@@ -1,8 +1,8 @@
 """Pre-norm flow of several tokens: later tokens turn to the first one by a power of depth.
 
 Claim: with an identity value path, a constant step and one decay, sin of the angle of token 2 to token 1 falls as
-t^-beta, beta = k/(1 + k) with k = e^{-a Delta}, where the first token grows; the later ones come to the same rate, from
-below and slowly. Status: proved (beta), measured (the curves: finite t).
+t^-beta, beta = k/(1 + k) with k = e^{-a Delta}, where the first token grows; the later ones come to the same rate
+slowly, most from below. Status: proved (beta), measured (the curves: finite t).
 (a) Random systems, and the slope. (b) Exponents over the last three decades, as distributions over systems.
 """
 

@@ -238,7 +238,7 @@ def draw_attraction(tree: xr.DataTree, ax: Axes) -> None:
 
 
 def draw_directions(tree: xr.DataTree, ax: Axes) -> None:
-    """Slopes of tokens 2 to 4 against beta: all cluster at the rate of the second, which they reach from below."""
+    """Slopes of tokens 2 to 4 against beta: all tend to the rate of the second, slowly."""
     slope, beta = read(tree, "sphere/slope"), read(tree, "sphere/beta")
     grows = read(tree, "sphere/grows").astype(bool) & np.isfinite(beta)
     for k in range(1, slope.shape[1]):
