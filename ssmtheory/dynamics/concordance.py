@@ -10,6 +10,13 @@ are permuted against those of the outcome at equal layer and position, which kee
 position. Evidence needs both: above the majority baseline, and above the null, each with the lower end of its interval.
 With fewer than five sequences no permutation test can reach 2.5 %, so nothing is evidence.
 
+Across layers (`flip_test`): at initialisation W_out of a layer is symmetric in law and independent of the rest, so
+g -> -g there. For a predictor without W_out (q, kappa), given everything before a layer, the sign of its c_k - chance_k
+is a fair coin, whatever the text. The signs of the K layers are then independent, and the number of positive ones is
+binomial: an exact test. Flipping the signs of the measured c_k - chance_k in their sum (2^K flips) is exact only if no
+layer's |c_k - chance_k| depends on the signs of the layers before it, which it may, as they move the residual stream.
+The unit is the layer: with K of them no two-sided p is below 2^(1-K).
+
 Signs: positive or not (zero counts as not positive).
 """
 
@@ -23,7 +30,8 @@ import numpy as np
 
 from ssmtheory.errors import InputError
 
-__all__ = ["Concordance", "bootstrap_counts", "concordance", "mean_interval", "permutations", "ranks"]
+__all__ = ["Concordance", "FlipTest", "bootstrap_counts", "concordance", "flip_test", "mean_interval", "permutations",
+           "ranks"]  # fmt: skip
 
 
 def ranks(x: np.ndarray) -> np.ndarray:
@@ -86,20 +94,80 @@ class Concordance:
     null_high: np.ndarray
     evidence: np.ndarray
     spearman: np.ndarray
+    spearman_low: np.ndarray
+    spearman_high: np.ndarray
+    baseline_low: np.ndarray
+    baseline_high: np.ndarray
     kappa: float
     kappa_low: float
     kappa_high: float
     kappa_null_low: float
     kappa_null_high: float
     pooled_concordance: float
+    pooled_low: float
+    pooled_high: float
     pooled_baseline: float
+    pooled_baseline_low: float
+    pooled_baseline_high: float
     pooled_spearman: float
+    pooled_spearman_low: float
+    pooled_spearman_high: float
     pooled_evidence: bool
+
+
+@dataclass(frozen=True)
+class FlipTest:
+    """Are the layers' c_k - chance_k more often, or more, of one sign than fair coins are?
+
+    layers, positive: layers with a sign (zeros and NaN are left out), and those above chance.
+    p_count: two-sided, of the number of positive layers: exact at initialisation.
+    p_sum: two-sided, of |sum| among all flips of the signs: see the module's text.
+    """
+
+    layers: int
+    positive: int
+    p_count: float
+    p_sum: float
+
+
+def flip_test(excess: np.ndarray) -> FlipTest:
+    """Sign tests with the layer as the unit.
+
+    Args:
+        excess: (layer,) c_k - chance_k.
+
+    Returns:
+        p values of 1 where no layer has a sign. Above 20 layers p_sum is by 2^20 random flips of a fixed seed.
+
+    >>> flip_test(np.array([0.1, 0.2, 0.05]))                   # the smallest p of three layers is 2/8
+    FlipTest(layers=3, positive=3, p_count=0.25, p_sum=0.25)
+    """
+    x = np.asarray(excess, np.float64)
+    x = x[np.isfinite(x) & (x != 0)]
+    n, positive = len(x), int((x > 0).sum())
+    if not n:
+        return FlipTest(0, 0, 1.0, 1.0)
+    tail = sum(math.comb(n, i) for i in range(min(positive, n - positive) + 1)) / 2**n
+    if n <= 20:
+        sums = np.zeros(1)
+        for value in x:
+            sums = np.concatenate([sums + value, sums - value])
+    else:
+        rng = np.random.default_rng(0)
+        sums = np.array([x.sum(), *(rng.choice([-1.0, 1.0], (2**20, n)) @ x)])
+    # equal sums in another order differ by rounding
+    p_sum = float((np.abs(sums) >= abs(float(x.sum())) - 1e-12 * np.abs(x).sum()).mean())
+    return FlipTest(n, positive, min(1.0, 2.0 * tail), p_sum)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     # with equal constant signs in every layer there is nothing beyond chance to measure
     return np.where(denominator > 1e-12, numerator / np.where(denominator > 1e-12, denominator, 1.0), np.nan)
+
+
+def _ends(values: np.ndarray, ends: list[float]) -> tuple[float, float]:
+    low, high = np.nanquantile(values, ends)
+    return float(low), float(high)
 
 
 def _quantile(values: np.ndarray, q: float, side: str) -> np.ndarray:
@@ -162,17 +230,36 @@ def concordance(
     rp, rg = (r - r.mean(axis=(0, 2), keepdims=True) for r in (rp, rg))
     scale = np.sqrt((rp**2).sum(axis=(0, 2)) * (rg**2).sum(axis=(0, 2)))
     spearman = _ratio((rp * rg).sum(axis=(0, 2)), scale)
+    # the interval resamples sequences with the ranks held: a correlation of weighted sums
+    moments = [m.sum(axis=2) for m in (rp * rg, rp * rp, rg * rg, rp, rg)]  # (sequence, layer) each
+
+    def correlation(weights: np.ndarray) -> np.ndarray:
+        """Spearman of weighted sequences (weights sum to one): (..., sequence) -> (..., layer)."""
+        xy, xx, yy, x, y = (weights @ m / tokens for m in moments)
+        return _ratio(xy - x * y, np.sqrt(np.maximum(xx - x * x, 0.0) * np.maximum(yy - y * y, 0.0)))
 
     nan = np.full(layers, np.nan)
     low, high, null_low, null_high = nan, nan, nan, nan
+    s_low, s_high, b_low, b_high = nan, nan, nan, nan
     k_low = k_high = k_null_low = k_null_high = math.nan
+    c_ends = b_ends = s_ends = (math.nan, math.nan)
     evidence, pooled_evidence = np.zeros(layers, bool), False
     if sequences > 1:
-        bc, bchance, bbase = margins(bootstrap_counts(sequences, resamples, seed) / sequences)
+        weights = bootstrap_counts(sequences, resamples, seed) / sequences
+        bc, bchance, bbase = margins(weights)
+        bspearman = correlation(weights)
         bkappa = _ratio((bc - bchance).sum(axis=1), (1 - bchance).sum(axis=1))
-        low, high = np.quantile(bc, [tail, 1 - tail], axis=0)
+        ends = [tail, 1 - tail]
+        low, high = np.quantile(bc, ends, axis=0)
+        b_low, b_high = np.quantile(bbase, ends, axis=0)
+        c_ends, b_ends = (_ends(x.mean(axis=1), ends) for x in (bc, bbase))
+        varied = np.isfinite(spearman)
+        if varied.any():
+            s_low, s_high = np.full((2, layers), math.nan)
+            s_low[varied], s_high[varied] = np.nanquantile(bspearman[:, varied], ends, axis=0)
+            s_ends = _ends(np.nanmean(bspearman[:, varied], axis=1), ends)
         if np.isfinite(bkappa).any():
-            k_low, k_high = (float(x) for x in np.nanquantile(bkappa, [tail, 1 - tail]))
+            k_low, k_high = _ends(bkappa, ends)
         order = permutations(sequences, most_permutations, seed)
         nc = agree[:, np.arange(sequences)[None, :], order].mean(axis=2).T  # (permutation, layer)
         nkappa = _ratio((nc - chance).sum(axis=1), np.full(len(nc), (1 - chance).sum()))
@@ -192,13 +279,23 @@ def concordance(
         null_high=null_high,
         evidence=evidence,
         spearman=spearman,
+        spearman_low=s_low,
+        spearman_high=s_high,
+        baseline_low=b_low,
+        baseline_high=b_high,
         kappa=kappa,
         kappa_low=k_low,
         kappa_high=k_high,
         kappa_null_low=k_null_low,
         kappa_null_high=k_null_high,
         pooled_concordance=float(c.mean()),
+        pooled_low=c_ends[0],
+        pooled_high=c_ends[1],
         pooled_baseline=float(baseline.mean()),
+        pooled_baseline_low=b_ends[0],
+        pooled_baseline_high=b_ends[1],
         pooled_spearman=float(np.nanmean(spearman)) if np.isfinite(spearman).any() else math.nan,
+        pooled_spearman_low=s_ends[0],
+        pooled_spearman_high=s_ends[1],
         pooled_evidence=pooled_evidence,
     )

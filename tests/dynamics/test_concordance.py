@@ -160,3 +160,36 @@ def test_bad_input() -> None:
         cc.concordance(p, np.where(g > 0, np.nan, g))
     with pytest.raises(InputError, match="finite at no position"):
         cc.concordance(np.full_like(p, np.nan), g)
+
+
+def test_the_interval_of_spearman_covers_it_and_shrinks_with_the_texts() -> None:
+    few, many = (cc.concordance(*_data(9, (n, 2, 30), 0.5)) for n in (6, 96))
+    for found in (few, many):
+        assert (found.spearman_low < found.spearman).all()
+        assert (found.spearman < found.spearman_high).all()
+        assert found.pooled_spearman_low < found.pooled_spearman < found.pooled_spearman_high
+        assert found.pooled_low < found.pooled_concordance < found.pooled_high
+        assert (found.baseline_low <= found.baseline).all()
+    assert (many.spearman_high - many.spearman_low).max() < 0.6 * (few.spearman_high - few.spearman_low).min()
+
+
+def test_flips_by_enumeration() -> None:
+    x = np.array([0.3, -0.1, 0.25, 0.05, -0.02])
+    sums = [abs(np.dot(s, x)) for s in itertools.product((-1, 1), repeat=5)]
+    found = cc.flip_test(x)
+    assert found.p_sum == pytest.approx(np.mean(np.array(sums) >= abs(x.sum()) - 1e-15))
+    assert found.p_count == pytest.approx(stats.binomtest(3, 5).pvalue)
+    assert cc.flip_test(np.ones(12)).p_sum == 2.0**-11
+    assert cc.flip_test(np.array([np.nan, 0.0])).p_count == 1.0
+    assert cc.flip_test(np.array([1.0] * 30)).p_sum < 1e-5
+
+
+def test_the_sum_of_flips_is_not_exact_where_sizes_depend_on_earlier_signs_and_the_count_is() -> None:
+    # three fair coins; the sizes follow the coins before them. Flips at 1/2 should reject half of the time.
+    rejected = {"sum": 0, "count": 0}
+    for s in itertools.product((-1, 1), repeat=3):
+        third = 0.1 if s[0] == s[1] else 0.8
+        found = cc.flip_test(np.array(s) * [1.0, 0.5, third])
+        rejected["sum"] += found.p_sum <= 0.5
+        rejected["count"] += found.p_count <= 0.25
+    assert rejected == {"sum": 6, "count": 2}
