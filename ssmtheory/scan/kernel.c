@@ -32,7 +32,7 @@
 
 #define SEG 16   /* steps between two checkpoints */
 #define TILE 64  /* channels staged at once */
-#define NB 4     /* states in registers; their number is padded with zeros to a multiple of it */
+#define NB 4     /* states in registers; memory for them is padded to a multiple of it */
 #define SIDE 4   /* steps whose elementary functions are computed side by side */
 #define EACH(...) do { { enum { i = 0 }; __VA_ARGS__ } { enum { i = 1 }; __VA_ARGS__ } \
                        { enum { i = 2 }; __VA_ARGS__ } { enum { i = 3 }; __VA_ARGS__ } } while (0)
@@ -672,7 +672,8 @@ static void stage_mixed(R *to, const Run *run, const View *v, int64_t t0, int st
     }
 }
 
-/* ---- a segment of PAIR vectors of channels, NB states from n */
+/* ---- a segment of PAIR vectors of channels, `count` <= NB states from n. There is nothing to compute for those that pad:
+ * zero times an infinite input would be NaN. Where count is the constant NB the tests of it vanish. */
 #define Block X(block)
 typedef struct {
     const Run *run;
@@ -709,9 +710,9 @@ static int needs_care(const Block *k, const vec *most, int64_t n, int64_t count)
 }
 
 #define fill_with_care X(fill_with_care)
-static void fill_with_care(Block *k, vec *memory, int64_t n) {
+static void fill_with_care(Block *k, vec *memory, int64_t n, int count) {
     for (int v = 0; v < PAIR; v++)
-        for (int j = 0; j < NB; j++)
+        for (int j = 0; j < count; j++)
             for (int i = 0; i < k->steps; i++) {
                 const int64_t at = (v * (SEG + 1) + i) * NB + j;
                 k->decays[at] = careful_decay(k->dt[v * SEG + i], rate_of(k, k->A, v, n + j), &memory[at]);
@@ -722,12 +723,12 @@ static void fill_with_care(Block *k, vec *memory, int64_t n) {
 /* The decays of the block; memory may become k->second. Those after the last step hold anything, but that the first of
  * them changes nothing if `last`. */
 #define fill X(fill)
-INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n, const int last) {
+INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n, int count, const int last) {
     k->second = NULL;
-    if (k->careful && needs_care(k, most, n, NB)) fill_with_care(k, memory, n);
+    if (k->careful && needs_care(k, most, n, count)) fill_with_care(k, memory, n, count);
     else
         for (int v = 0; v < PAIR; v++)
-            for (int j = 0; j < (k->rate ? NB : 1); j++) {
+            for (int j = 0; j < (k->rate ? count : 1); j++) {
                 const S A = rate_of(k, k->units, v, n + j);
                 Decay *const to = k->decays + v * (SEG + 1) * NB + j;
                 for (int i = 0; i < SEG; i += SIDE) decays_of(k->dt + v * SEG + i, A, to + i * NB);
@@ -745,9 +746,9 @@ INLINE void fill(Block *k, vec *memory, const vec *most, int64_t n, const int la
 }
 
 /* Run the block, whose decays are filled in: y += Re(C h). With `keep` the states are kept, and their rounding errors
- * are not: a segment is too short for them to add up. The last two arguments are constants. */
+ * are not: a segment is too short for them to add up. `mixed` and `keep` are constants. */
 #define run_block X(run_block)
-INLINE void run_block(const Block *k, int64_t n, const int mixed, const int keep) {
+INLINE void run_block(const Block *k, int64_t n, const int count, const int mixed, const int keep) {
     /* copies, because a store of a vector could change *k for all that the compiler knows */
     const int64_t N = k->N;
     const int steps = k->steps;
@@ -778,6 +779,7 @@ INLINE void run_block(const Block *k, int64_t n, const int mixed, const int keep
                 }
         UNROLL for (int j = 0; j < NB; j++)
             UNROLL for (int v = 0; v < PAIR; v++) {
+                if (j >= count) continue;
                 const Decay d = decays[(v * (SEG + 1) + i) * NB + j];
                 const int64_t at = (mixed ? v * SEG + i : i) * N + j;
                 S in = s_scale(coefficient(B, at, mixed), x[v * SEG + i]);
@@ -807,7 +809,7 @@ typedef struct {
 /* The adjoint scan g[t] = conj(C) dy + conj(exp(delta[t+1] A)) g[t+1] of the block, whose states are kept, for vector v
  * of the pair. */
 #define adjoint_block X(adjoint_block)
-INLINE void adjoint_block(const Block *k, const Adjoint *a, int v, int64_t n, const int mixed) {
+INLINE void adjoint_block(const Block *k, const Adjoint *a, int v, int64_t n, const int count, const int mixed) {
     const int64_t N = k->N, first = mixed ? v * SEG * N : 0;
     const uint8_t *const reset = k->reset;
     const vec *const dt = k->dt + v * SEG, *const x = k->x + v * SEG, *const dy = a->dy;
@@ -826,6 +828,7 @@ INLINE void adjoint_block(const Block *k, const Adjoint *a, int v, int64_t n, co
     for (int i = k->steps - 1; i >= 0; i--) {
         vec x_sum = n ? dx[i] : splat(0), dt_sum = n ? ddt[i] : splat(0);
         UNROLL for (int j = 0; j < NB; j++) {
+            if (j >= count) continue;
             g[j] = advance(conj_decay(decays[(i + 1) * NB + j]), g[j], &low[j],
                            s_scale(s_conj(coefficient(C, i * N + j, mixed)), dy[i]));
             dC[i * NB + j] = s_add(dC[i * NB + j], s_scale(s_conj(kept[(i + 1) * NB + j]), dy[i]));
@@ -839,10 +842,14 @@ INLINE void adjoint_block(const Block *k, const Adjoint *a, int v, int64_t n, co
             continue;
         }
         UNROLL for (int j = 0; j < NB; j++) {
+            if (j >= count) continue;
             const Decay d = conj_decay(decays[i * NB + j]);
+            S before = s_conj(kept[i * NB + j]);
             g[j] = scaled(d, g[j]);
+            /* the state takes the second factor in the product: a zero stays zero even where g overflows */
+            if (second) before = s_scale(before, second[i * NB + j]);
+            const S q = s_mul(before, decayed(d, g[j]));
             if (second) g[j] = s_scale(g[j], second[i * NB + j]), low[j] = s_scale(low[j], second[i * NB + j]);
-            const S q = s_mul(s_conj(kept[i * NB + j]), decayed(d, g[j]));
             dt_sum += s_dot(rates[j], q);
             total[j] = s_add(total[j], s_scale(q, dt[i]));
         }
@@ -1077,13 +1084,15 @@ static void X(forward)(const Run *run, Arena *arena) {
                 if (run->mixed)
                     stage_mixed(w.B, run, &p->B, t0, steps, c + v * LANES), stage_mixed(w.C, run, &p->C, t0, steps, c + v * LANES);
                 for (int64_t n = 0; n < N; n += NB) {
-                    if (k.rate || !n) fill(&k, w.second, most, n, 0);
+                    const int states = (int)least(NB, p->states - n);
+                    if (k.rate || !n) fill(&k, w.second, most, n, states, 0);
                     if (p->all.data) {
-                        if (run->mixed) run_block(&k, n, 1, 1); else run_block(&k, n, 0, 1);
+                        if (run->mixed) run_block(&k, n, states, 1, 1); else run_block(&k, n, states, 0, 1);
                         emit(&k, t0, c + v * LANES, n);
                     }
-                    else if (run->mixed) run_block(&k, n, 1, 0);
-                    else run_block(&k, n, 0, 0);
+                    else if (run->mixed) run_block(&k, n, states, 1, 0);
+                    else if (states == NB) run_block(&k, n, NB, 0, 0);
+                    else run_block(&k, n, states, 0, 0);
                 }
                 for (int j = 0; j < PAIR; j++) {
                     const int64_t first = (v + j) * LANES;
@@ -1198,6 +1207,7 @@ static void X(backward)(const Run *run, Arena *arena) {
             for (int64_t v = 0; v < vectors; v++) most[v] = largest((vec *)w.dt + v * SEG, steps);
             const View *const rows[] = {&p->u, &p->delta, &p->dy, &p->z, &p->du, &p->ddelta, &p->dz};
             for (int64_t n = 0; n < N; n += NB) {
+                const int states = (int)least(NB, p->states - n);
                 memset(dB, 0, SEG * NB * sizeof(S));
                 memset(dC, 0, SEG * NB * sizeof(S));
                 for (int64_t v = 0; v < vectors; v += PAIR) {
@@ -1218,9 +1228,11 @@ static void X(backward)(const Run *run, Arena *arena) {
                     /* decays that serve all states are kept for the tile */
                     vec *const second = k.rate ? w.second : w.second + v * (SEG + 1) * NB;
                     if (!k.rate) k.decays += v * (SEG + 1) * NB;
-                    if (k.rate || !n) fill(&k, second, most + v, n, 1), seconds[v] = k.second;
+                    if (k.rate || !n) fill(&k, second, most + v, n, states, 1), seconds[v] = k.second;
                     else k.second = seconds[v];
-                    if (run->mixed) run_block(&k, n, 1, 1); else run_block(&k, n, 0, 1);
+                    if (run->mixed) run_block(&k, n, states, 1, 1);
+                    else if (states == NB) run_block(&k, n, NB, 0, 1);
+                    else run_block(&k, n, states, 0, 1);
                     for (int i = 0; i < PAIR; i++) {
                         const int64_t at = first + v + i;
                         const Adjoint a = {
@@ -1229,10 +1241,10 @@ static void X(backward)(const Run *run, Arena *arena) {
                             .dC = dC, .dA = dA + at * rates * PARTS * LANES,
                         };
                         if (!run->mixed) {
-                            adjoint_block(&k, &a, i, n, 0);
+                            if (states == NB) adjoint_block(&k, &a, i, n, NB, 0); else adjoint_block(&k, &a, i, n, states, 0);
                             continue;
                         }
-                        adjoint_block(&k, &a, i, n, 1);
+                        adjoint_block(&k, &a, i, n, states, 1);
                         scatter(run, &p->dB, dB, t0, steps, c + (v + i) * LANES, n);
                         scatter(run, &p->dC, dC, t0, steps, c + (v + i) * LANES, n);
                         memset(dB, 0, SEG * NB * sizeof(S));
@@ -1247,8 +1259,11 @@ static void X(backward)(const Run *run, Arena *arena) {
                 for (int64_t i = v * SEG; i < v * SEG + steps; i++) {
                     vec *to_x = (vec *)dx + i, *to_dt = (vec *)ddt + i;
                     const vec u = ((vec *)w.u)[i], through_u = *to_x;
-                    if (p->z.data) ((vec *)gate)[i] *= scale * ((vec *)w.y)[i] + D * u;
-                    *to_x = through_u * ((vec *)w.dt)[i] + D * ((vec *)dy)[i];
+                    vec ungated = scale * ((vec *)w.y)[i];
+                    *to_x = through_u * ((vec *)w.dt)[i];
+                    /* no D is not a D of zero: the others may be infinite */
+                    if (p->D) ungated += D * u, *to_x += D * ((vec *)dy)[i];
+                    if (p->z.data) ((vec *)gate)[i] *= ungated;
                     *to_dt += through_u * u;
                     if (p->softplus) *to_dt *= ((vec *)w.slope)[i];
                     D_sum += ((vec *)dy)[i] * u;

@@ -608,6 +608,21 @@ def test_nan_and_inf_propagate_forward_only_and_reset_stops_them(backend: str, b
     np.testing.assert_array_equal(y[~hit], clean[~hit])
 
 
+@pytest.mark.parametrize("groups", [None, 3])
+@pytest.mark.parametrize("states", [1, 3, 6])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_infinite_input_gives_what_the_definition_gives(backend: str, states: int, groups: int | None) -> None:
+    # a kernel that pads its states must not meet inf * 0 in them
+    case = round_to(make(11, length=20, states=states, groups=groups), "float32")
+    u, B, C = case.u.copy(), np.abs(case.B), np.abs(case.C)
+    u[0, 7, 2], u[1, 9, 5] = np.inf, -np.inf
+    case = case.with_(u=u, B=B, C=C)
+    expected = np.where(np.isinf(u), u, 0)
+    for dtype in ("float32", "float64"):
+        y, _ = run(backend, case, dtype)
+        np.testing.assert_array_equal(y[np.isinf(u)], expected[np.isinf(u)])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_extreme_softplus_and_gate(backend: str) -> None:
     case = make(11, length=4, channels=2, states=1)
@@ -967,6 +982,20 @@ def test_gradient_is_finite_where_the_exponential_overflows(backend: str) -> Non
     np.testing.assert_allclose(actual["u"].ravel(), [800 + 800 * np.exp(0.5), 0.5], rtol=1e-14)
     np.testing.assert_allclose(actual["delta"].ravel(), [0, 1], rtol=1e-14)
     np.testing.assert_allclose(actual["A"].ravel(), [0], atol=1e-14)
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+def test_infinite_cotangent_stays_in_its_channel_and_is_no_nan(backend: str) -> None:
+    case = round_to(make(12, length=20, states=3), "float32")
+    case = case.with_(B=np.abs(case.B), C=np.abs(case.C), delta=np.abs(case.delta))
+    weights = weights_for(case)
+    clean = gradients(backend, case, weights, "float32")["u"]
+    weights[0][1, 11, 4] = np.inf
+    actual = gradients(backend, case, weights, "float32")["u"]
+    assert actual[1, 11, 4] == np.inf
+    hit = np.zeros(actual.shape, bool)
+    hit[1, :12, 4] = True
+    np.testing.assert_array_equal(actual[~hit], clean[~hit])
 
 
 @pytest.mark.parametrize("backend", DIFFERENTIABLE)
