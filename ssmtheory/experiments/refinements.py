@@ -59,7 +59,8 @@ IMAGES = ("digits", "cifar10")
 
 
 def _f(dims: tuple[str, ...], units: str, long_name: str, kind: str = "float64") -> Variable:
-    return Variable(dims, kind, units, long_name)
+    # optional: a run may leave out one of the two parts
+    return Variable(dims, kind, units, long_name, optional=True)
 
 
 def _tests(of: str, variants: str, units: str) -> dict[str, Variable]:
@@ -237,20 +238,13 @@ def load_images(name: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndar
         if not folder or not path.is_file():
             raise InputError(f"images 'cifar10' need cifar10/gray_{part}.npz in the folder that SSMTHEORY_DATA names")
         with np.load(path) as stored:
-            images, labels = (stored[key] for key in _npz_keys(stored))
+            images, labels = stored["X"], stored["y"]
         side = images.shape[-1] // SIDE
         means = images.reshape(len(images), SIDE, side, SIDE, side).mean(axis=(2, 4))
         parts.append(
             (np.rint(means / 255 * (LEVELS - 1)).astype(np.int64).reshape(-1, SIDE**2), labels.astype(np.int64))
         )
     return parts[0], parts[1]
-
-
-def _npz_keys(stored: Any) -> tuple[str, str]:
-    """Names of the images (three axes) and of the labels (one axis) in an archive."""
-    images = next(k for k in stored.files if stored[k].ndim >= 3)
-    labels = next(k for k in stored.files if stored[k].ndim == 1)
-    return images, labels
 
 
 # ---------------------------------------------------------------------------------------------------- the plan

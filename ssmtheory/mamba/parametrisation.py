@@ -170,4 +170,4 @@ def live_parameters(name: str, d_state: int, width: int) -> tuple[int, int]:
     if name in _TIED:
         live = d_state * width - d_state * (d_state + 1) // 2 + d_state
         return live, stored - live
-    return d_state * width + 2 * d_state**2, 0
+    return d_state * width + 2 * d_state**2 - d_state, d_state  # the diagonal of K cancels in K - K^T

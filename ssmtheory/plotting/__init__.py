@@ -33,6 +33,7 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "kernel_limit": ("ssmtheory.plotting.kernel_limit", ("convergence", "modes", "bases", "s4d_bases", "sampled")),
     "token_ode": ("ssmtheory.plotting.token_ode", ("regimes", "portraits", "fates", "sphere")),
+    "refinements": ("ssmtheory.plotting.refinements", ("parametrisation", "reordering")),
 }  # fmt: skip
 
 

@@ -483,3 +483,42 @@ def token_ode() -> xr.DataTree:
     from ssmtheory.experiments import token_ode as experiment
 
     return experiment.run(experiment.Config(t_end=1e4, clock_end=100.0, points=40, orbits=8, cells=9, draws=3, dims=3))
+
+
+def refinements(seeds: int = 8, layers: int = 3, steps: int = 60) -> xr.DataTree:
+    """A refinements dataset: invented training runs, put together and tested by the experiment itself."""
+    from ssmtheory.experiments import refinements as experiment
+    from ssmtheory.experiments.base import Plan
+
+    r = np.random.default_rng(0)
+    config = experiment.Config(seeds=seeds, n_layer=layers, steps=steps, image_steps=steps)
+    falling = np.exp(-np.arange(steps) / 20)
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for i, name in enumerate(config.parametrisations):
+        for seed in range(seeds):
+            by_layer = (layers, 3)
+            parts[f"text-{seed:02d}-{name}"] = {
+                "training_bits": 3 + 5 * falling + r.normal(0, 0.1, steps),
+                "heldout_bits": np.array([8.0, 4.0, 3.0 + 0.02 * i + r.normal(0, 0.01)]),
+                "q_positive": r.uniform(0, 1, by_layer),
+                "outward": r.uniform(0, 1, by_layer),
+                "q_kappa": r.normal(0, 0.05, 3),
+                "norm_rate": r.normal(0.3, 0.02, 3),
+                "delta_mean": r.uniform(0.01, 0.1, by_layer),
+                "antisymmetric": r.uniform(0, 0.5, by_layer),
+                "positive_eigenvalues": np.full(by_layer, 16),
+                "negative_eigenvalues": np.full(by_layer, 16),
+            }
+    for i, name in enumerate(config.reorderings):
+        for seed in range(seeds):
+            parts[f"image-{seed:02d}-{name}"] = {
+                "training_bits": 3.3 * falling + 0.1 * i + r.normal(0, 0.1, steps),
+                "test_accuracy": np.array(0.9 - 0.03 * i + r.normal(0, 0.02)),
+                "test_bits": np.array(0.5 + 0.2 * i + r.normal(0, 0.05)),
+                "leak": np.array(0.0 if i == 0 else r.uniform(0.3, 0.99)),
+                "leak_to_5": np.array(0.0 if i == 0 else r.uniform(0.01, 0.3)),
+                "largest_weight": np.array(r.uniform(0.1, 1)),
+                "column_spread": np.array(r.uniform(0, 0.1)),
+            }
+    plan = Plan(resolved={}, tasks=list(parts), context=experiment._Context(config, None))
+    return experiment.SCHEMA.label(experiment.assemble(plan, parts))

@@ -27,13 +27,14 @@ TREES = {
     "transfer_convergence": synthetic.transfer_convergence(),
     "kernel_limit": synthetic.kernel_limit(),
     "token_ode": synthetic.token_ode(),
+    "refinements": synthetic.refinements(),
 }
 ALL = [(experiment, name) for experiment in plotting.SUBJECTS for name in plotting.figure_names(experiment)]
 # drawn as they are by scripts, which are checked at the same width below
 BY_SCRIPT = {
     "overview", "attention", "concordance", "clustering",
     *plotting.figure_names("transfer_convergence"), *plotting.figure_names("kernel_limit"),
-    *plotting.figure_names("token_ode"),
+    *plotting.figure_names("token_ode"), *plotting.figure_names("refinements"),
 }  # fmt: skip
 
 
