@@ -294,9 +294,12 @@ def measure(
     skip = np.repeat(weight("D"), u.shape[1] // len(weight("D")))
     q = input_output.token_q(B, C)
     own = np.repeat(q, u.shape[1] // c.n_groups, axis=1) * np.repeat(delta, per_head, axis=1) * u
+    hist = y - skip * u - own
+    if signals.initial_state is None:
+        hist[0] = 0.0  # nothing is carried to the first token: the sign of a rounding error is none
     out_weight = weight("out_proj.weight")
     split = depth.radial_split(
-        residual, token_dynamics.gate_of(c, weight, y, z), out_weight, u, delta, q, y - skip * u - own, skip,
+        residual, token_dynamics.gate_of(c, weight, y, z), out_weight, u, delta, q, hist, skip,
         weight("out_proj.bias") if c.proj_bias else None,
     )  # fmt: skip
     length, g, step, _ = depth.motion(residual, update)
