@@ -8,6 +8,7 @@ Pure functions and accumulators on NumPy arrays (u, Delta, A, B, C, residual, ..
 | attention | hidden attention rows and their channel means, in bounded memory |
 | lyapunov | exponents along the sequence, horizon, effective receptive field |
 | depth | radial rate and its exact split, angles, clustering through depth, scenarios |
+| sphere | directions through depth: pairs, anchors, updates against directions, powers of the norm |
 | token_ode | the depth equation of tokens: right-hand side, integrators for each regime, discrete depth |
 | asymptotics | the depth equation's regimes, sharp constants and fates; the paper's statements, with counterexamples |
 | concordance | do two signs agree beyond their margins: stratified kappa, bootstrap, permutation null |
@@ -19,7 +20,17 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-__all__ = ["asymptotics", "attention", "concordance", "depth", "input_output", "lyapunov", "streaming", "token_ode"]
+__all__ = [
+    "asymptotics",
+    "attention",
+    "concordance",
+    "depth",
+    "input_output",
+    "lyapunov",
+    "sphere",
+    "streaming",
+    "token_ode",
+]
 
 
 def __getattr__(name: str) -> ModuleType:
