@@ -27,6 +27,7 @@ from ssmtheory.lti.algebra import SumSystem
 from ssmtheory.lti.base import LTI, check_dt
 from ssmtheory.lti.systems import DiagonalStateSpace, StateSpace, TriangularStateSpace
 from ssmtheory.lti.transfer import TransferFunction
+from ssmtheory.scan.lti import exponential_ratio
 from ssmtheory.typing import Array
 
 __all__ = ["METHODS", "discretize", "zoh_factors"]
@@ -51,9 +52,7 @@ def zoh_factors(poles: Array, dt: float | Array) -> tuple[Array, Array]:
     [1.0, 0.9999999999995]
     """
     x = np.asarray(poles, dtype=np.complex128) * dt
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(x == 0, 1.0, np.expm1(x) / np.where(x == 0, 1.0, x))
-    return np.exp(x), ratio * dt
+    return np.exp(x), exponential_ratio(x) * dt
 
 
 def discretize(system: LTI, dt: float, method: str = "zoh") -> LTI:

@@ -30,6 +30,7 @@ al., arXiv 2208.04933 (S5).
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import numbers
 from dataclasses import dataclass
@@ -141,20 +142,45 @@ def discretize_diagonal(A: Array, dt: Array, method: str = "zoh") -> tuple[Array
         A = _complex128(xp, A)
         step = xp.astype(dt, xp.float64, copy=False)
         step = step[:, None] if step.ndim else step
-        x = A * step
-        if method == "bilinear":
-            below = 1 / (1 - x / 2)
-            return (1 + x / 2) * below, step * below
-        w = xp.exp(x)
-        if method == "dirac":
-            return w, xp.ones_like(w)
-        # exp(x) - 1 from real functions keeps the digits of small x in every library
-        re, im = xp.real(x), xp.imag(x)
-        half = xp.sin(im / 2)
-        small = _complex(xp, xp.expm1(re) * xp.cos(im) - 2 * half * half, xp.exp(re) * xp.sin(im))
-        zero = x == 0
-        ratio = xp.where(zero, xp.ones_like(x), small / xp.where(zero, xp.ones_like(x), x))
-        return w, step * ratio
+        return _lifted(kind, _discretized, xp, method)(A, step)
+
+
+def _discretized(xp: Namespace, method: str, A: Array, step: Array) -> tuple[Array, Array]:
+    x = A * step
+    if method == "bilinear":
+        below = 1 / (1 - x / 2)
+        return (1 + x / 2) * below, step * below
+    w = xp.exp(x)
+    return w, xp.ones_like(w) if method == "dirac" else step * exponential_ratio(x)
+
+
+def exponential_ratio(x: Array) -> Array:
+    """(exp(x) - 1) / x for complex128 x, 1 at 0: the hold of a constant input.
+
+    exp(x) - 1 from real functions keeps the digits of small x in every library.
+
+    >>> import numpy as np
+    >>> exponential_ratio(np.array([0j, -1e-12 + 0j])).real.tolist()
+    [1.0, 0.9999999999995]
+    """
+    xp = array_namespace(x)
+    re, im = xp.real(x), xp.imag(x)
+    half = xp.sin(im / 2)
+    small = _complex(xp, xp.expm1(re) * xp.cos(im) - 2 * half * half, xp.exp(re) * xp.sin(im))
+    zero = x == 0
+    return xp.where(zero, xp.ones_like(x), small / xp.where(zero, xp.ones_like(x), x))
+
+
+def _lifted(kind: str, function: Any, *options: Any) -> Any:
+    """The function with its first arguments given; JAX compiles it whole, or it would compile each operation."""
+    return _compiled_by_jax(function, *options) if kind == "jax" else functools.partial(function, *options)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled_by_jax(function: Any, *options: Any) -> Any:
+    import jax
+
+    return jax.jit(functools.partial(function, *options))
 
 
 def _complex(xp: Namespace, re: Array, im: Array) -> Array:
@@ -192,21 +218,24 @@ def power_sums(w: Array, c: Array, length: int, *, real: bool = False, precision
     length = _number("length", length, 1)
     with _precise(kind):
         xp = array_namespace(w, c)
-        w, c = _complex128(xp, w), _complex128(xp, c)
-        side = max(1, math.isqrt(length))
-        count = -(-length // side)
-        near = _flushed(xp, _powers(xp, w, side))
-        far = _flushed(xp, _powers(xp, _power(xp, w, side), count) * c[..., None])
-        far = xp.matrix_transpose(far)
-        if real:
-            dtype = getattr(xp, precision)
-            left = xp.concat([xp.astype(xp.real(far), dtype), xp.astype(xp.imag(far), dtype)], axis=-1)
-            right = xp.concat([xp.astype(xp.real(near), dtype), xp.astype(-xp.imag(near), dtype)], axis=-2)
-        else:
-            dtype = xp.complex64 if precision == "float32" else xp.complex128
-            left, right = xp.astype(far, dtype, copy=False), xp.astype(near, dtype, copy=False)
-        table = xp.matmul(left, right)
-        return xp.reshape(table, (*table.shape[:-2], count * side))[..., :length]
+        return _lifted(kind, _power_sums, xp, length, real, precision)(_complex128(xp, w), _complex128(xp, c))
+
+
+def _power_sums(xp: Namespace, length: int, real: bool, precision: str, w: Array, c: Array) -> Array:
+    side = max(1, math.isqrt(length))
+    count = -(-length // side)
+    near = _flushed(xp, _powers(xp, w, side))
+    far = _flushed(xp, _powers(xp, _power(xp, w, side), count) * c[..., None])
+    far = xp.matrix_transpose(far)
+    if real:
+        dtype = getattr(xp, precision)
+        left = xp.concat([xp.astype(xp.real(far), dtype), xp.astype(xp.imag(far), dtype)], axis=-1)
+        right = xp.concat([xp.astype(xp.real(near), dtype), xp.astype(-xp.imag(near), dtype)], axis=-2)
+    else:
+        dtype = xp.complex64 if precision == "float32" else xp.complex128
+        left, right = xp.astype(far, dtype, copy=False), xp.astype(near, dtype, copy=False)
+    table = xp.matmul(left, right)
+    return xp.reshape(table, (*table.shape[:-2], count * side))[..., :length]
 
 
 def _power(xp: Namespace, x: Array, k: int) -> Array:
@@ -423,8 +452,8 @@ def lti_scan(
     """Apply a diagonal system to a sequence in the time domain: no kernel, no FFT, any initial state.
 
     h_t = w h_{t-1} + B-bar u_t and y_t = 2 Re(C . h_t) + D u_t, in chunks of steps: inside a chunk products with tables
-    of exact powers in the precision of u, between chunks the state in complex128. A NaN of u may spread to the
-    steps of its chunk before it.
+    of exact powers in the precision of u, between chunks the state in complex128. A NaN of u reaches no step before it.
+    In the backward pass one of the gradient may reach later steps of its chunk, up to 63.
 
     Args:
         u: (batch, length, channel), real.
@@ -487,7 +516,7 @@ def lti_scan(
         if initial_state is not None:
             h0 = xp.astype(initial_state, xp.complex128 if wide else xp.complex64, copy=False)
         if name != "c":
-            y, last = _chunked_scan(xp, x, w, B, C, D, h0, scale, reverse)
+            y, last = _lifted(kind, _chunked_scan, xp, scale, reverse)(x, w, B, C, D, h0)
         elif kind == "torch":
             from ssmtheory.scan import recurrence_torch
 
@@ -502,14 +531,14 @@ def lti_scan(
 
 def _chunked_scan(
     xp: Namespace,
+    scale: int,
+    reverse: bool,
     u: Array,
     w: Array,
     B: Array | None,
     C: Array,
     D: Array | None,
     h0: Array | None,
-    scale: int,
-    reverse: bool,
 ) -> tuple[Array, Array]:
     """The scan from array operations: what recurrence.c does, a chunk of time being one axis."""
     batch, length, channels = u.shape
@@ -528,6 +557,10 @@ def _chunked_scan(
         start = start + h0
     if not length:
         return u, xp.astype(start, complex_)
+    # a product with zero would carry what is not finite back to the steps of its chunk before it
+    finite = xp.isfinite(u)
+    u = xp.where(finite, u, xp.zeros_like(u))
+    spoilt = xp.cumulative_sum(xp.astype(~finite, xp.int32), axis=1) > 0
     padded = xp.concat([u, xp.zeros((batch, rest, channels), dtype=real, device=device(u))], axis=1) if rest else u
     # (channel, batch * chunk, step)
     x = xp.reshape(padded, (batch, count, T, channels))
@@ -562,6 +595,8 @@ def _chunked_scan(
         last = powers[..., m] * before[:, -1] + xp.permute_dims(_complex(xp, *U), (1, 0, 2))
     else:
         last = after[:, -1]
+    y = xp.where(spoilt, math.nan + xp.zeros_like(y), y)
+    last = xp.where(spoilt[:, -1, :, None], math.nan + xp.zeros_like(last), last)
     return (xp.flip(y, axis=1) if reverse else y), xp.astype(last, complex_)
 
 
@@ -631,28 +666,35 @@ def cauchy_kernel(
         full = [_complex128(xp, x) for x in (poles, P, Q, B, C)]
         if conjugate_pairs:
             full = [xp.concat([x, xp.conj(x)], axis=1) for x in full]
-        poles, P, Q, B, C = full
-        if P.ndim == 2:
-            P, Q = P[..., None], Q[..., None]
-        rate = 2 / (xp.astype(dt, xp.float64, copy=False) + xp.zeros(shape[:1], dtype=xp.float64, device=device(poles)))
-        rate = _complex128(xp, rate)[:, None]
-        if not truncated:
-            C = C - _row_times_power(xp, rate, poles, P, Q, C, length)
-        left = xp.concat([C[..., None], xp.conj(Q)], axis=2)
-        right = xp.concat([B[..., None], P], axis=2)
-        # a complex kernel has no symmetry that would spare half of the frequencies
-        count = length // 2 + 1 if conjugate_pairs else length
-        angle = xp.arange(count, dtype=xp.float64, device=device(poles)) * (-2 * math.pi / length)
-        z = _complex(xp, xp.cos(angle), xp.sin(angle))
-        states, columns = poles.shape[1], left.shape[2]
-        block = max(1, _BLOCK_BYTES // (16 * shape[0] * states * (1 + columns)))
-        pieces = [
-            _recomputed(kind, _generating, xp, z[i : i + block], rate, poles, left, right)
-            for i in range(0, count, block)
-        ]
-        values = xp.concat(pieces, axis=1) if len(pieces) > 1 else pieces[0]
-        K = xp.fft.irfft(values, n=length) if conjugate_pairs else xp.real(xp.fft.ifft(values))
+        K = _lifted(kind, _cauchy, xp, kind, length, conjugate_pairs, truncated)(*full, dt)
         return xp.astype(K, getattr(xp, real), copy=False)
+
+
+def _cauchy(
+    xp: Namespace, kind: str, length: int, conjugate_pairs: bool, truncated: bool, poles: Array, P: Array, Q: Array,
+    B: Array, C: Array, dt: Array,
+) -> Array:  # fmt: skip
+    """:func:`cauchy_kernel` on complex128 arrays, each conjugate with its own state."""
+    shape = tuple(poles.shape)
+    if P.ndim == 2:
+        P, Q = P[..., None], Q[..., None]
+    rate = 2 / (xp.astype(dt, xp.float64, copy=False) + xp.zeros(shape[:1], dtype=xp.float64, device=device(poles)))
+    rate = _complex128(xp, rate)[:, None]
+    if not truncated:
+        C = C - _row_times_power(xp, rate, poles, P, Q, C, length)
+    left = xp.concat([C[..., None], xp.conj(Q)], axis=2)
+    right = xp.concat([B[..., None], P], axis=2)
+    # a complex kernel has no symmetry that would spare half of the frequencies
+    count = length // 2 + 1 if conjugate_pairs else length
+    angle = xp.arange(count, dtype=xp.float64, device=device(poles)) * (-2 * math.pi / length)
+    z = _complex(xp, xp.cos(angle), xp.sin(angle))
+    states, columns = poles.shape[1], left.shape[2]
+    block = max(1, _BLOCK_BYTES // (16 * shape[0] * states * (1 + columns)))
+    pieces = [
+        _recomputed(kind, _generating, xp, z[i : i + block], rate, poles, left, right) for i in range(0, count, block)
+    ]
+    values = xp.concat(pieces, axis=1) if len(pieces) > 1 else pieces[0]
+    return xp.fft.irfft(values, n=length) if conjugate_pairs else xp.real(xp.fft.ifft(values))
 
 
 def _generating(xp: Namespace, z: Array, rate: Array, poles: Array, left: Array, right: Array) -> Array:

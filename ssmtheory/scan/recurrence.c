@@ -58,9 +58,9 @@ typedef struct {
     double scale;
     const double *w, *B, *C, *D;       /* (channel, state) complex, D (channel); B, C of no use without u */
     double *kept;                      /* (batch, segment, channel, 2, padded states): state before each segment */
-    View u, y, h0, last;               /* (batch, time, channel); states (batch, channel, state) complex */
+    View u, y, h0, last;               /* (batch, time, channel); states (batch, channel, state) complex; h0 double without u */
     View dy, du, dlast, dh0;
-    double *dw, *dB, *dC, *dD;         /* as w, ...; sums over the batch */
+    double *dw, *dB, *dC, *dD;         /* as w, ...; sums over the batch; all NULL, or none with u */
 } Lti;
 
 INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -468,7 +468,7 @@ static void X(linear)(const Linear *p, const int64_t *at, int64_t first, int64_t
 /* ---------------------------------------------------------------- one input, N modes */
 
 #define ROWS 6
-#define PIECE 32 /* terms of a sum that are added up before they join the rest: fewer roundings of large numbers */
+#define PIECE 16 /* terms of a sum that are added up before they join the rest: fewer roundings of large numbers */
 INLINE void X(panel)(R *out, int64_t cols, const R *x, int64_t ar, int64_t ak, int64_t K, const R *y, int add) {
     vec acc[ROWS][2] = {{{0}}};
     for (int64_t k = 0; k < K; k++, x += ak, y += cols) {
@@ -507,7 +507,7 @@ static void X(product)(R *out, int64_t rows, int64_t cols, const R *A, int64_t a
 
 /* What one channel needs: tables, coefficients re | im padded with zeros to S numbers each, and state or sums. */
 typedef struct {
-    R *gather;    /* (T, M) w^(T-1-k), backward followed in each row by (T-1-k) w^(T-2-k) */
+    R *gather;    /* (T, M) w^(T-1-k), for the sums of the backward pass followed in each row by (T-1-k) w^(T-2-k) */
     R *spread;    /* (M, T) scale C w^(r+1); without input w^r. Backward B w^k */
     R *toeplitz;  /* (T, T) K[c - k] */
     double *w, *far, *far_end, *slope, *slope_end, *B, *C;  /* w, w^T, w^m, T w^(T-1), m w^(m-1); m: steps of the last chunk */
@@ -530,7 +530,7 @@ INLINE void X(plane)(double *out, const double *given, int64_t states, int64_t S
     }
 }
 
-static void X(tables)(const Lti *p, int64_t c, X(Channel) *q, double *powers, int backward) {
+static void X(tables)(const Lti *p, int64_t c, X(Channel) *q, double *powers, int backward, int sums) {
     const int64_t N = p->states, S = padded(N), M = 2 * S, last = p->length ? (p->length - 1) % T + 1 : T;
     const int input = p->u.data != NULL;
     X(plane)(q->w, p->w + 2 * c * N, N, S, 1, 0);
@@ -542,16 +542,16 @@ static void X(tables)(const Lti *p, int64_t c, X(Channel) *q, double *powers, in
     for (int64_t k = 2; k <= T; k++) X(times)(S, powers + k * M, powers + (k / 2) * M, powers + (k - k / 2) * M);
     memcpy(q->far, powers + T * M, 8 * M);
     memcpy(q->far_end, powers + last * M, 8 * M);
-    for (int64_t n = 0; backward && n < M; n++) {
+    for (int64_t n = 0; sums && n < M; n++) {
         q->slope[n] = T * powers[(T - 1) * M + n];
         q->slope_end[n] = last * powers[(last - 1) * M + n];
     }
-    const int64_t pitch = backward ? 2 * M : M;
+    const int64_t pitch = sums ? 2 * M : M;
     if (input || backward)
         for (int64_t k = 0; k < T; k++) {
             const double *x = powers + (T - 1 - k) * M, *dx = powers + (k < T - 1 ? T - 2 - k : 0) * M;
             for (int64_t n = 0; n < M; n++) q->gather[k * pitch + n] = (R)x[n];
-            for (int64_t n = 0; backward && n < M; n++) q->gather[k * pitch + M + n] = (R)((double)(T - 1 - k) * dx[n]);
+            for (int64_t n = 0; sums && n < M; n++) q->gather[k * pitch + M + n] = (R)((double)(T - 1 - k) * dx[n]);
         }
     const double *factor = backward ? q->B : q->C;
     if (input || !backward)
@@ -587,12 +587,20 @@ INLINE X(Channel) X(channel)(const Lti *p, Arena *arena, int backward) {
     return q;
 }
 
-/* The state of a channel from or to an array; conjugated where it is a cotangent. */
+/* The state of a channel from or to an array; conjugated where it is a cotangent. A kernel starts from its coefficients,
+ * which are doubles: rounded, they would cost as much as all the products. */
 INLINE void X(modes)(const Lti *p, const View *v, int64_t b, int64_t c, double *h, double sign, int out) {
     const int64_t S = padded(p->states);
     if (!out) memset(h, 0, 16 * S);
     if (!v->data) return;
+    const int exact = v == &p->h0 && !p->u.data;
     for (int64_t n = 0; n < p->states; n++) {
+        if (exact) {
+            const double *x = (const double *)(v->data + b * v->stride[0] + c * v->stride[1] + n * v->stride[2]);
+            h[n] = x[0];
+            h[S + n] = x[1];
+            continue;
+        }
         R *x = (R *)(v->data + b * v->stride[0] + c * v->stride[1] + n * v->stride[2]);
         if (out) { x[0] = (R)h[n]; x[1] = (R)(sign * h[S + n]); }
         else { h[n] = x[0]; h[S + n] = sign * x[1]; }
@@ -610,6 +618,27 @@ INLINE void X(stage)(const Lti *p, const View *v, int64_t b, int64_t start, int6
 
 #define PITCH ((CHUNKS + ROWS) * T)
 
+/* Whether n numbers, a multiple of T of them, are finite. */
+INLINE int X(finite)(const R *x, int64_t n) {
+    vec sum = {0};
+    for (int64_t i = 0; i < n; i += LANES) sum += *(const vec *)(x + i) * (R)0;
+    int all = 1;
+    for (int64_t i = 0; i < LANES; i++) all &= sum[i] == 0;
+    return all;
+}
+
+/* The steps of a chunk before its first input that is not finite once more: in a product it times zero is NaN. */
+static void X(causal)(const X(Channel) *q, R *y, const R *x, const R *h, int64_t M) {
+    int64_t bad = 0;
+    while (bad < T && x[bad] * 0 == 0) bad++;
+    for (int64_t r = 0; r < bad; r++) {
+        double sum = 0;
+        for (int64_t k = 0; k <= r; k++) sum += (double)x[k] * (double)q->toeplitz[k * T + r];
+        for (int64_t n = 0; n < M; n++) sum += (double)h[n] * (double)q->spread[n * T + r];
+        y[r] = (R)sum;
+    }
+}
+
 static void X(lti_forward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, int run) {
     const int64_t S = padded(p->states), M = 2 * S, count = c1 - c0;
     const int input = p->u.data != NULL;
@@ -621,7 +650,7 @@ static void X(lti_forward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, i
     if (!run) return;
     memset(u, 0, sizeof(R) * count * PITCH);
     memset(H, 0, sizeof(R) * CHUNKS * M);
-    for (int64_t i = 0; i < count; i++) X(tables)(p, c0 + i, &channels[i], powers, 0);
+    for (int64_t i = 0; i < count; i++) X(tables)(p, c0 + i, &channels[i], powers, 0, 0);
     for (int64_t b = 0; b < p->batch; b++) {
         for (int64_t i = 0; i < count; i++) X(modes)(p, &p->h0, b, c0 + i, channels[i].state, 1, 0);
         for (int64_t s = 0; s < segments(p); s++) {
@@ -660,6 +689,9 @@ static void X(lti_forward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, i
                     }
                 }
                 X(product)(y + i * PITCH, J, T, x, T, 1, input ? T : 0, q->toeplitz, 1, H, M, q->spread);
+                if (input && !X(finite)(x, J * T))
+                    for (int64_t j = 0; j < J; j++)
+                        if (!X(finite)(x + j * T, T)) X(causal)(q, y + i * PITCH + j * T, x + j * T, H + j * M, M);
             }
             X(stage)(p, &p->y, b, start, steps, c0, c1, y, PITCH, 1);
         }
@@ -669,7 +701,8 @@ static void X(lti_forward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, i
 
 static void X(lti_backward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, int run) {
     const int64_t S = padded(p->states), M = 2 * S, count = c1 - c0, N = p->states;
-    const int input = p->u.data != NULL;
+    /* what is asked for: derivatives in the parameters, which need u and the states again, or in u, or both */
+    const int input = p->u.data != NULL, sums = p->dw != NULL, wide = sums ? 2 * M : M;
     X(Channel) channels[GROUP];
     for (int64_t i = 0; i < count; i++) channels[i] = X(channel)(p, arena, 1);
     double *powers = take(arena, 8 * (T + 1) * M), *H = take(arena, 8 * CHUNKS * M);
@@ -684,7 +717,7 @@ static void X(lti_backward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, 
     memset(U, 0, sizeof(R) * (CHUNKS + ROWS) * 2 * M);
     for (int64_t i = 0; i < count; i++) {
         X(Channel) *q = &channels[i];
-        X(tables)(p, c0 + i, q, powers, 1);
+        X(tables)(p, c0 + i, q, powers, 1, sums);
         memset(q->dw, 0, 8 * M);
         memset(q->dB, 0, 8 * M);
         memset(q->dC, 0, 8 * M);
@@ -697,13 +730,13 @@ static void X(lti_backward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, 
             const int64_t start = s * STEPS, steps = least(STEPS, p->length - start), J = (steps + T - 1) / T;
             const int64_t m = steps - (J - 1) * T;
             const size_t rest = sizeof(R) * (2 * T - m + T - m);
-            if (input) X(stage)(p, &p->u, b, start, steps, c0, c1, u, PITCH, 0);
+            if (input && sums) X(stage)(p, &p->u, b, start, steps, c0, c1, u, PITCH, 0);
             X(stage)(p, &p->dy, b, start, steps, c0, c1, dy, PITCH, 0);
             for (int64_t i = 0; i < count; i++) {
                 const X(Channel) *q = &channels[i];
                 R *x = u + i * PITCH, *d = dy + i * PITCH;
                 if (m < T) memset(d + steps, 0, rest);
-                if (input) {
+                if (input && sums) {
                     if (m < T) {
                         memset(x + steps, 0, rest);
                         memcpy(x + J * T + T - m, x + (J - 1) * T, sizeof(R) * m);
@@ -721,11 +754,11 @@ static void X(lti_backward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, 
                     for (int64_t k = e; k < T; k++) back[j * T + k] = 0;
                 }
                 if (m < T) for (int64_t k = 0; k < T; k++) back[J * T + k] = d[J * T - 1 - k];
-                X(product)(Q, J + (m < T), 2 * M, back, T, 1, T, q->gather, 0, NULL, 0, NULL);
-                if (m < T) memcpy(Q + (J - 1) * 2 * M, Q + J * 2 * M, sizeof(R) * 2 * M);
+                X(product)(Q, J + (m < T), wide, back, T, 1, T, q->gather, 0, NULL, 0, NULL);
+                if (m < T) memcpy(Q + (J - 1) * wide, Q + J * wide, sizeof(R) * wide);
                 /* the states before each chunk once more */
-                memcpy(H, p->kept + ((b * segments(p) + s) * p->channels + c0 + i) * M, 8 * M);
-                for (int64_t j = 0; j + 1 < J; j++) {
+                if (sums) memcpy(H, p->kept + ((b * segments(p) + s) * p->channels + c0 + i) * M, 8 * M);
+                for (int64_t j = 0; sums && j + 1 < J; j++) {
                     const double *restrict h = H + j * M, *restrict w = q->far, *restrict B = q->B;
                     double *restrict to = H + (j + 1) * M;
                     const R *restrict v = U + j * 2 * M;
@@ -739,8 +772,26 @@ static void X(lti_backward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, 
                     const double *restrict h = H + j * M, *restrict far = end ? q->far_end : q->far, *restrict slope = end ? q->slope_end : q->slope;
                     const double *restrict w = q->w, *restrict B = q->B, *restrict C = q->C;
                     double *restrict l = q->state, *restrict dw = q->dw, *restrict dB = q->dB, *restrict dC = q->dC;
-                    const R *restrict v = U + j * 2 * M, *restrict g = Q + j * 2 * M;
+                    const R *restrict v = U + j * 2 * M, *restrict g = Q + j * wide;
                     R *restrict to = L + j * M;
+                    for (int64_t n = 0; !sums && n < S; n++) {
+                        const double a = l[n], b_ = l[S + n];
+                        to[n] = (R)a;
+                        to[S + n] = (R)b_;
+                        double x = far[n] * a - far[S + n] * b_, y = far[n] * b_ + far[S + n] * a;
+                        if (input) {
+                            const double qr = w[n] * (double)g[n] - w[S + n] * (double)g[S + n];
+                            const double qi = w[n] * (double)g[S + n] + w[S + n] * (double)g[n];
+                            x += C[n] * qr - C[S + n] * qi;
+                            y += C[n] * qi + C[S + n] * qr;
+                        } else {
+                            x += C[n] * (double)g[n] - C[S + n] * (double)g[S + n];
+                            y += C[n] * (double)g[S + n] + C[S + n] * (double)g[n];
+                        }
+                        l[n] = x;
+                        l[S + n] = y;
+                    }
+                    if (!sums) continue;
                     for (int64_t n = 0; n < S; n++) {
                         const double a = l[n], b_ = l[S + n], hr = h[n], hi = h[S + n];
                         double qr = g[n], qi = g[S + n], pr = g[M + n], pi = g[M + S + n];
@@ -769,23 +820,25 @@ static void X(lti_backward)(const Lti *p, int64_t c0, int64_t c1, Arena *arena, 
                         l[S + n] = far[n] * b_ + far[S + n] * a + C[n] * qi + C[S + n] * qr;
                     }
                 }
-                if (!input) continue;
-                R *out = du + i * PITCH;
-                X(product)(lags, J, T, back, T, 1, T, q->toeplitz, 1, L, M, q->spread);
-                for (int64_t j = 0; j < J; j++) {
-                    const int64_t e = j == J - 1 ? m : T;
-                    for (int64_t k = 0; k < e; k++) out[j * T + e - 1 - k] = lags[j * T + k];
+                if (p->du.data) {
+                    R *out = du + i * PITCH;
+                    X(product)(lags, J, T, back, T, 1, T, q->toeplitz, 1, L, M, q->spread);
+                    for (int64_t j = 0; j < J; j++) {
+                        const int64_t e = j == J - 1 ? m : T;
+                        for (int64_t k = 0; k < e; k++) out[j * T + e - 1 - k] = lags[j * T + k];
+                    }
                 }
+                if (!input || !sums) continue;
                 /* rho[l] = sum over the pairs of a chunk of u[t - l] dy[t] */
                 X(product)(lags, T, T, x, 1, T, J, d, 0, NULL, 0, NULL);
                 for (int64_t k = 0; k < T; k++)
                     for (int64_t r = k; r < T; r++) q->rho[r - k] += lags[k * T + r];
             }
-            if (input) X(stage)(p, &p->du, b, start, steps, c0, c1, du, PITCH, 1);
+            if (p->du.data) X(stage)(p, &p->du, b, start, steps, c0, c1, du, PITCH, 1);
         }
         for (int64_t i = 0; i < count; i++) X(modes)(p, &p->dh0, b, c0 + i, channels[i].state, -1, 1);
     }
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; sums && i < count; i++) {
         const X(Channel) *q = &channels[i];
         for (int64_t n = 0; n < N; n++) {
             /* sum_l rho[l] w^l and its derivative, by Horner's rule */

@@ -323,14 +323,17 @@ def _like(u: Any) -> Any:
 
 
 def lti_backward(
-    u: Any, w: Any, B: Any, C: Any, D: Any, h0: Any, scale: float, reverse: bool, kept: Any, dy: Any, dlast: Any
-) -> tuple[Any, ...]:
+    u: Any, w: Any, B: Any, C: Any, D: Any, h0: Any, scale: float, reverse: bool, kept: Any, dy: Any, dlast: Any,
+    of_input: bool = True, of_parameters: bool = True,
+) -> tuple[Any, ...]:  # fmt: skip
     """Cotangents of u, w, B, C, D and h0: that of w, B, C in complex128, of D in float64.
 
     Args:
         u, w, B, C, D, h0, scale, reverse: as of :func:`lti_forward`.
-        kept: the checkpoints that it returned.
+        kept: the checkpoints that it returned; None will do without the parameters.
         dy, dlast: cotangents of its results; dlast may be None for zero.
+        of_input: whether that of u is asked for; else it is None.
+        of_parameters: whether those of w, B, C and D are asked for; else they are None.
     """
     dtype = dtype_name(u)
     complex_ = _COMPLEX_OF[dtype]
@@ -338,9 +341,9 @@ def lti_backward(
     w, B, C = (_packed(x, "complex128") for x in (w, B, C))
     D = _packed(D, "float64")
     sizes = tuple(int(n) for n in u.shape)
-    du = _like(u)
-    dw, dB, dC = (_empty(u, tuple(w.shape), "complex128") for _ in range(3))
-    dD = _empty(u, (sizes[2],), "float64")
+    du = _like(u) if of_input else None
+    dw, dB, dC = (_empty(u, tuple(w.shape), "complex128") if of_parameters else None for _ in range(3))
+    dD = _empty(u, (sizes[2],), "float64") if of_parameters else None
     dh0 = _empty(u, (sizes[0], sizes[2], int(w.shape[1])), complex_)
     problem = _problem(w, sizes, dtype == "float64", scale=scale, reverse=int(reverse))
     problem.B, problem.C, problem.D, problem.kept = (_address(x) for x in (B, C, D, kept))
@@ -351,7 +354,8 @@ def lti_backward(
         _run("rec_lti", problem, True)
     else:
         for x in (dw, dB, dC, dD):
-            x[...] = 0
+            if x is not None:
+                x[...] = 0
         dh0[...] = 0 if dlast is None else dlast
     return du, dw, dB, dC, dD, dh0
 
@@ -370,7 +374,7 @@ def kernel_forward(w: Any, c: Any, length: int, scale: float, dtype: str, keep: 
     Returns:
         (batch, channel, length), and the checkpoints or None.
     """
-    w, c = _packed(w, "complex128"), _of_type(c, _COMPLEX_OF[dtype])
+    w, c = _packed(w, "complex128"), _of_type(c, "complex128")
     batch, channels, states = (int(n) for n in c.shape)
     sizes = batch, length, channels
     K = _empty(c, (batch, channels, length), dtype)
@@ -383,19 +387,24 @@ def kernel_forward(w: Any, c: Any, length: int, scale: float, dtype: str, keep: 
     return K, kept
 
 
-def kernel_backward(w: Any, c: Any, scale: float, kept: Any, dK: Any) -> tuple[Any, Any]:
-    """Cotangents of w, in complex128, and of c, for that of the kernel, dK; arguments as of the forward pass."""
+def kernel_backward(w: Any, c: Any, scale: float, kept: Any, dK: Any, of_poles: bool = True) -> tuple[Any, Any]:
+    """Cotangents of w, in complex128, and of c, for that of the kernel, dK; arguments as of the forward pass.
+
+    Without `of_poles` that of w is None, and `kept` has no use.
+    """
     dtype = dtype_name(dK)
     w, dK = _packed(w, "complex128"), _of_type(dK, dtype)
     batch, channels, states = (int(n) for n in c.shape)
     sizes = batch, int(dK.shape[2]), channels
-    dw, dc = _empty(c, tuple(w.shape), "complex128"), _empty(c, (batch, channels, states), _COMPLEX_OF[dtype])
+    dw = _empty(c, tuple(w.shape), "complex128") if of_poles else None
+    dc = _empty(c, (batch, channels, states), _COMPLEX_OF[dtype])
     problem = _problem(w, sizes, dtype == "float64", scale=scale, reverse=0)
     problem.kept, problem.dw = _address(kept), _address(dw)
     problem.dy, problem.dh0 = _view(dK.swapaxes(1, 2)), _view(dc)
     if math.prod(sizes):
         _run("rec_lti", problem, True)
     else:
-        dw[...] = 0
+        if dw is not None:
+            dw[...] = 0
         dc[...] = 0
     return dw, dc

@@ -87,7 +87,7 @@ def lti_scan(
     u: Tensor, w: Tensor, B: Tensor | None, C: Tensor, D: Tensor | None, h0: Tensor | None, scale: float, reverse: bool
 ) -> tuple[Tensor, Tensor]:
     """y and the last state; arguments as of :func:`recurrence_backend.lti_forward`."""
-    y, last, _ = _Scan.apply(u, w, B, C, D, h0, scale, reverse, _wanted(u, w, B, C, D, h0))
+    y, last, _ = _Scan.apply(u, w, B, C, D, h0, scale, reverse, _wanted(w, B, C, D))
     return y, last
 
 
@@ -111,26 +111,27 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-        return (*_ScanBackward.apply(*ctx.saved_tensors, dy, dlast, *ctx.options), None, None, None)
+        need = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1:5])
+        return (*_ScanBackward.apply(*ctx.saved_tensors, dy, dlast, *ctx.options, *need), None, None, None)
 
 
 class _ScanBackward(_Once):
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor | None, ...]:
-        u, w, B, C, D, h0, kept, dy, dlast, scale, reverse = arguments
+        u, w, B, C, D, h0, kept, dy, dlast, scale, reverse, of_input, of_parameters = arguments
         call = u, w, B, C, D, h0, scale, reverse
-        if not kept.numel():
+        if of_parameters and not kept.numel():
             # the forward pass did not know that a gradient would be asked for
             kept = compiled.lti_forward(*call, keep=True)[2]
         dy = u.new_zeros(1).expand(u.shape) if dy is None else dy
-        found = compiled.lti_backward(*call, kept, dy, dlast)
-        return tuple(None if x is None else _like(g, x) for g, x in zip(found, call[:6], strict=True))
+        found = compiled.lti_backward(*call, kept, dy, dlast, of_input, of_parameters)
+        return tuple(None if x is None or g is None else _like(g, x) for g, x in zip(found, call[:6], strict=True))
 
 
 @torch.compiler.disable
 def kernel(w: Tensor, c: Tensor, length: int, scale: float, dtype: str) -> Tensor:
     """(batch, channel, length); arguments as of :func:`recurrence_backend.kernel_forward`."""
-    return _Kernel.apply(w, c, length, scale, dtype, _wanted(w, c))[0]
+    return _Kernel.apply(w, c, length, scale, dtype, _wanted(w))[0]
 
 
 class _Kernel(torch.autograd.Function):
@@ -148,7 +149,7 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dK: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         return (
-            *_KernelBackward.apply(*ctx.saved_tensors, dK, ctx.length, ctx.scale, ctx.dtype),
+            *_KernelBackward.apply(*ctx.saved_tensors, dK, ctx.length, ctx.scale, ctx.dtype, ctx.needs_input_grad[0]),
             None,
             None,
             None,
@@ -159,9 +160,9 @@ class _Kernel(torch.autograd.Function):
 class _KernelBackward(_Once):
     @staticmethod
     def forward(
-        w: Tensor, c: Tensor, kept: Tensor, dK: Tensor, length: int, scale: float, dtype: str
-    ) -> tuple[Tensor, Tensor]:
-        if not kept.numel():
+        w: Tensor, c: Tensor, kept: Tensor, dK: Tensor, length: int, scale: float, dtype: str, of_poles: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        if of_poles and not kept.numel():
             kept = compiled.kernel_forward(w, c, length, scale, dtype, keep=True)[1]
-        dw, dc = compiled.kernel_backward(w, c, scale, kept, dK)
-        return _like(dw, w), _like(dc, c)
+        dw, dc = compiled.kernel_backward(w, c, scale, kept, dK, of_poles)
+        return None if dw is None else _like(dw, w), _like(dc, c)
