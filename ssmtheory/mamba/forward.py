@@ -145,7 +145,8 @@ def scan_mamba2(
 
 def _decay(A_log: Any, like: Any) -> Any:
     xp = array_namespace(A_log)
-    return -xp.exp(xp.astype(A_log, like.dtype, copy=False))
+    # torch computes in the dtype of its weights; under autocast u is narrower, and decays must not follow it
+    return -xp.exp(A_log if is_torch_array(A_log) else xp.astype(A_log, like.dtype, copy=False))
 
 
 def mamba1_mixer(
@@ -282,9 +283,7 @@ def layer_map(
     length, conv, updates = hidden.shape[1], None, []
     step = reset or max(length, 1)
     for start in range(0, max(length, 1), step):
-        signals, conv = mixer(
-            hidden[:, start : start + step], mixer_weight, config, conv, None, backend, watched=False
-        )
+        signals, conv = mixer(hidden[:, start : start + step], mixer_weight, config, conv, None, backend, watched=False)
         updates.append(signals.update)
     xp = array_namespace(residual)
     return residual + (updates[0] if len(updates) == 1 else xp.concat(updates, axis=1))
@@ -310,7 +309,8 @@ def _norm(x: Any, weight: Weight, name: str, config: MambaConfig) -> Any:
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """x weight^T + bias: x (..., in), weight (out, in)."""
-    y = x @ weight.T if x.dtype == weight.dtype else _widened_product(x, weight)
+    # torch widens nothing: autocast narrows both sides itself
+    y = x @ weight.T if x.dtype == weight.dtype or is_torch_array(x) else _widened_product(x, weight)
     return y if bias is None else y + bias
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from numbers import Integral
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -292,6 +293,8 @@ def linear_recurrence(
     xp = array_namespace(b)
     if b.ndim < 1:
         raise InputError("b is a scalar: it needs a time axis")
+    if isinstance(axis, bool) or not isinstance(axis, Integral):
+        raise InputError(f"axis={axis!r}: must be a whole number")
     if not -b.ndim <= axis < b.ndim:
         raise InputError(f"axis={axis}: b has {b.ndim} axes, so it must lie between {-b.ndim} and {b.ndim - 1}")
     axis %= b.ndim
@@ -314,6 +317,7 @@ def linear_recurrence(
             raise InputError("out was given with JAX arrays, which are immutable: leave it out")
         if tuple(out.shape) != shape or dtype_name(out) != result_type:
             raise InputError(f"out is {dtype_name(out)} of shape {tuple(out.shape)}: must be {result_type} of {shape}")
+        _refuse_read_only(kind, out)
     a = xp.reshape(a, (1,) * (b.ndim - a.ndim) + tuple(a.shape))
     a, b = xp.moveaxis(a, axis, 0), xp.moveaxis(b, axis, 0)
     if initial_state is not None:
@@ -470,9 +474,11 @@ def _compiled_recurrence(
     if kind == "torch":
         from ssmtheory.scan import recurrence_torch
 
-        if out is not None and work == dtype and not out.is_conj() and _separate(out, arrays):
+        plain = out is not None and work == dtype and not (out.is_conj() or out.is_neg())
+        if plain and _separate(out, arrays):
             view = xp.moveaxis(out, axis, 0)
             _, last = recurrence_backend.linear_forward(a, b, initial_state, reset, bool(reverse), work, view)
+            _written(out)
             return (out, last) if with_last else out
         states, last = recurrence_torch.linear_recurrence(a, b, initial_state=initial_state, **options)
     else:
@@ -593,6 +599,7 @@ def _check(arrays: dict[str, Any]) -> int:
             raise InputError("out was given with JAX arrays, which are immutable: leave it out")
         if dtype_name(out) != dtype_name(u):
             raise InputError(f"out is {dtype_name(out)}: must be {dtype_name(u)}, the dtype of u")
+        _refuse_read_only(kind_of(u=u), out)
         for value in arrays.values():
             _refuse_gradient(kind_of(u=u), value)
     return heads
@@ -616,6 +623,19 @@ def _check_device(arrays: dict[str, Any]) -> None:
             first = name, value.device
         elif value.device != first[1]:
             raise InputError(f"{first[0]} is on {first[1]} but {name} is on {value.device}: move them to one device")
+
+
+def _refuse_read_only(kind: str, out: Any) -> None:
+    if kind == "numpy" and not out.flags.writeable:
+        raise InputError("out is read-only: give an array that can be written to, such as a copy, or leave it out")
+
+
+def _written(out: Any) -> None:
+    """Tell autograd, which may have saved it, that a tensor has been written to behind its back."""
+    import torch
+
+    if not out.is_inference():
+        torch.autograd.graph.increment_version(out)
 
 
 def _refuse_gradient(kind: str, value: Any) -> None:

@@ -126,7 +126,7 @@ def causal_conv1d(
         (batch, width - 1, channel).
 
     Raises:
-        InputError: shapes that do not fit, an unknown activation or backend.
+        InputError: shapes or dtypes that do not fit, an unknown activation or backend.
         BackendError: backend="c" for arrays that it does not take, or where it was not compiled.
 
     >>> import numpy as np
@@ -136,6 +136,9 @@ def causal_conv1d(
     """
     arrays = {"x": x, "weight": weight, "bias": bias, "initial_state": initial_state}
     kind = kind_of(**arrays)
+    for name, array in arrays.items():
+        if array is not None and dtype_name(array) not in REAL:
+            raise InputError(f"{name} is {dtype_name(array)}: must be {', '.join(REAL[:-1])} or {REAL[-1]}")
     if activation not in _ACTIVATIONS:
         raise InputError(f"activation={activation!r}: must be 'silu' or None.{nearest(activation, ['silu'])}")
     if x.ndim != 3:
@@ -165,13 +168,13 @@ def _compiled(kind: str, arrays: dict[str, Any], backend: str) -> Any:
         raise InputError(f"backend={backend!r}: must be one of {allowed}.{nearest(backend, BACKENDS)}")
     if backend not in ("auto", "c"):
         return None
-    given = [array for array in arrays.values() if array is not None]
-    odd = [f"{dtype_name(array)} numbers" for array in given if dtype_name(array) not in REAL]
+    odd = []
     if kind == "jax":
         odd.append("JAX arrays")
     elif kind == "torch":
         from ssmtheory.scan import conv_ops as module
 
+        given = [array for array in arrays.values() if array is not None]
         odd.extend(f"tensors on {array.device}" for array in given if array.device.type != "cpu")
         if module.transformed():
             odd.append("tensors inside a transformation of torch.func or forward mode")

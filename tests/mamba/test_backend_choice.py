@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from ssmtheory.mamba import MambaConfig, MambaLM
+from ssmtheory.mamba.forward import forward
 from ssmtheory.mamba.initialize import initial_weights
 from ssmtheory.scan import c_backend
 
@@ -34,3 +36,16 @@ def test_a_named_kernel_computes_in_the_dtype_of_the_weights(backend: str) -> No
     assert (model.backend, model.backend.asked, model.arithmetic) == ("c", "c", "float32")
     assert model.to(dtype="float64").arithmetic == "float64"
     assert model.to(dtype="float64").backend.asked == "c"
+
+
+def test_autocast() -> None:
+    weights = {name: torch.tensor(x).requires_grad_() for name, x in initial_weights(CONFIG).items()}
+    ids = torch.arange(24)[None]
+    exact = forward(weights, CONFIG, ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = forward(weights, CONFIG, ids)
+    rough.float().sum().backward()
+    assert rough.dtype == torch.bfloat16
+    assert all(x.grad is not None and torch.isfinite(x.grad).all() for x in weights.values())
+    # bfloat16 has 8 bits; two layers and the head are a few dozen roundings that average out
+    assert float((rough - exact).norm() / exact.norm()) < 0.05

@@ -100,6 +100,24 @@ def test_out_is_refused_where_it_cannot_be() -> None:
         linear_recurrence(b, b, out=torch.empty(1, 3))
 
 
+def test_out_that_cannot_be_written_or_was_saved() -> None:
+    out = np.zeros((2, 5, 6))
+    out.flags.writeable = False
+    for run in (lambda: selective_scan(**arguments(), out=out), lambda: linear_recurrence(np.ones(6), out, out=out)):
+        with pytest.raises(InputError, match="out is read-only: give an array that can be written to"):
+            run()
+    # a tensor that autograd has saved must not change unseen
+    x, saved = torch.ones(1, 4, requires_grad=True), torch.full((1, 4), 3.0)
+    product = (x * saved).sum()
+    with torch.no_grad():
+        linear_recurrence(torch.tensor(0.5), torch.ones(1, 4), out=saved)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    negated = torch.zeros(1, 4, dtype=torch.complex64).conj().imag
+    linear_recurrence(torch.tensor(0.5), torch.ones(1, 4), out=negated)
+    assert negated.tolist() == [[1.0, 1.5, 1.75, 1.875]]
+
+
 def test_auto_follows_the_arrays() -> None:
     usable, words = c_backend.status()
     for array, kind in ((np.ones(1), "numpy"), (torch.ones(1), "torch")):
