@@ -64,7 +64,7 @@ class Steps:
 class Run:
     """How each member of a batch ended.
 
-    outcome: (member,) "finished", "singular", "converged", "budget", "stiff", "failed" or "too_large".
+    outcome: (member,) "finished", "singular", "converged", "budget", "stiff" or "failed".
     y, arg: state and ln((t + t0) G) there; exponent: d ln G / d sigma over the last step;
     error: sum of the estimated local errors, relative; calls, steps: (member,).
     """

@@ -62,13 +62,11 @@ __all__ = [
 ]
 
 #: Every value of `Trajectory.status`.
-STATUSES = ("finished", "blew_up", "reached_zero", "converged", "budget", "too_large", "failed")
+STATUSES = ("finished", "blew_up", "reached_zero", "converged", "budget", "failed")
 _METHODS = ("auto", "clock", "stiff", "raw")
 _STIFF = ("Radau", "BDF", "LSODA")
 _SOLVERS = (*_STIFF, "DOP853", "RK45", "RK23")
 _NORMS = (None, "unit", "rms")
-#: ln of a norm beyond which products of four tokens leave float64 in raw coordinates
-_LARGEST = 690.0
 #: evaluations after which method "auto" leaves the explicit method: regular flows need a few hundred
 _PATIENCE = 4_000
 #: below this ln Delta every decay is 1 to the last bit and Delta itself may underflow
@@ -395,7 +393,7 @@ class Trajectory:
         status: one of `STATUSES`: "finished" (the end that was asked for), "blew_up" (abs(x) -> infinity at
             `blow_up_time`), "reached_zero" (pre-norm: a token reached the origin at `blow_up_time`), "converged" (an
             equilibrium: nothing moves any more on the scale of ln t), "budget" (the allowed field evaluations are
-            used up), "too_large" (beyond float64), "failed" (the step fell to zero).
+            used up), "failed" (the step fell to zero).
         message: the same in words, with numbers.
         t: (time,) the times asked for, or those of the accepted steps; NaN from the end of the flow on.
         log_t: (time,) ln t, finite also where t is not.
@@ -482,16 +480,16 @@ def fate(trajectory: Trajectory) -> str:
     """Where a trajectory goes, by growth per decade of t and Delta at its end, never by a value at a finite time.
 
     Returns:
-        "blow_up", "reached_zero", "point" (an equilibrium that is not the origin), "zero" (every token that still moves
-        shrinks like a power of t), "slow" (a token grows while its Delta falls below e^-3: the growth of ln t),
-        "growing" (a token grows like a power of t or faster), or "undecided".
+        "blow_up", "reached_zero", "point" (an equilibrium; the origin only if every token starts there), "zero" (every
+        token that still moves shrinks like a power of t), "slow" (a token grows while its Delta falls below e^-3: the
+        growth of ln t), "growing" (a token grows like a power of t or faster), or "undecided".
     """
     if trajectory.status in ("blew_up", "reached_zero"):
         return {"blew_up": "blow_up"}.get(trajectory.status, trajectory.status)
     if trajectory.status == "converged":
         return "point"
     growth = trajectory.growth[np.isfinite(trajectory.growth)]
-    if trajectory.status not in ("finished", "budget", "too_large") or not growth.size:
+    if trajectory.status not in ("finished", "budget") or not growth.size:
         return "undecided"
     fastest = int(np.nanargmax(trajectory.growth))
     if growth.max() * max(float(trajectory.log_t[-1]), 1.0) > 0.2:
@@ -1099,6 +1097,8 @@ def slow_divergence(
             f"M = {mu:g} and S_Delta x0 up to {(s * x[0]).max():g}: slow divergence needs M > 0 and S_Delta x0 < 0"
         )
     start = abs(s * float(x[0, 0, 0]))
+    if points < 2:
+        raise InputError(f"points={points}: must be at least 2, the start and the end of the clock")
     if not start < w_end < math.inf:
         raise InputError(f"w_end={w_end}: must be finite and above the clock's start, {start:g}")
     sign = np.sign(x[0])
@@ -1209,7 +1209,7 @@ def depth_map(layers: TokenODE | Sequence[TokenODE], x0: Any, *, h: float = 1.0,
             new = np.where(np.isfinite(new).all(axis=(-2, -1), keepdims=True), new, np.nan)
         elif status == "finished" and np.array_equal(new, x):
             status, message = "frozen", f"layer {k} changes no token beyond rounding"
-        flips.append(((new * x) < 0).sum(axis=(-2, -1)))
+        flips.append((np.sign(new) * np.sign(x) < 0).sum(axis=(-2, -1)))
         rows.append(new)
         x = new
     axis = x.ndim - 2

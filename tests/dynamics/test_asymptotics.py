@@ -375,3 +375,19 @@ def test_an_integration_ends_at_its_budget() -> None:
     with pytest.raises(InputError, match="LSODA"):
         _common.integrate(lambda t, y: y, [1.0], (0.0, 1.0), method="LSODA")
     assert _common.integrate(lambda t, y: -y, [1.0], (0.0, 1.0)).status == "end"
+
+
+def test_edges() -> None:
+    # e^-tau (1 - 2 e^-tau)^2 touches zero: no sign change, and not positive throughout
+    touching = regimes.Kernel((1.0, -4.0, 4.0), (1.0, 2.0, 3.0))
+    assert not len(touching.zeros())
+    assert not touching.definite
+    assert regimes.classify(touching, 1.0, [1.0]).bound is None
+    # far beyond the root the integrand overflows, which is no failure: int_{x0}^x (1 + e^u) du/u by itself
+    x = float(regimes.follower_growth(1e6, 1e-8, 1.0, 1.0))
+    u = np.geomspace(1e-8, x, 200_001)
+    assert np.trapezoid(1.0 + np.exp(u), np.log(u)) == pytest.approx(1e6, rel=1e-6)
+    with pytest.raises(InputError, match=r"positive, not -1"):
+        regimes.slow_log_time(-1.0, 1.0, 1.0)
+    with pytest.raises(InputError, match=r"do not broadcast: \(2,\), \(3,\)"):
+        finite_time.blow_up_bounds(np.ones(2), np.ones(3), 1.0)

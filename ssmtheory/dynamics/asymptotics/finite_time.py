@@ -66,6 +66,15 @@ def _log_integral(z: np.ndarray, b: np.ndarray, panels: int) -> np.ndarray:
     return found
 
 
+def _together(mu: Any, s: Any, x0: Any, bias: Any) -> tuple[np.ndarray, ...]:
+    values = finite(mu=mu, s=s, x0=x0, bias=bias)
+    try:
+        return tuple(np.array(v) for v in np.broadcast_arrays(*values))
+    except ValueError:
+        shapes = ", ".join(str(v.shape) for v in values)
+        raise InputError(f"shapes of mu, s, x0 and bias do not broadcast: {shapes}") from None
+
+
 def blow_up(mu: Any, s: Any, x0: Any, bias: Any = 0.0, *, tolerance: float = 1e-13) -> BlowUp:
     """Blow-up times of x' = mu x^3 softplus(s x + bias), x(0) = x0, with an error estimate for each.
 
@@ -83,12 +92,7 @@ def blow_up(mu: Any, s: Any, x0: Any, bias: Any = 0.0, *, tolerance: float = 1e-
         InputError: an argument is not finite, shapes do not broadcast, T* is beyond float64, or the error stays above
             the tolerance times 1000 (a bias below about -1e4).
     """
-    values = finite(mu=mu, s=s, x0=x0, bias=bias)
-    try:
-        m, slope, x, b = (np.array(v) for v in np.broadcast_arrays(*values))
-    except ValueError:
-        shapes = ", ".join(str(v.shape) for v in values)
-        raise InputError(f"shapes of mu, s, x0 and bias do not broadcast: {shapes}") from None
+    m, slope, x, b = _together(mu, s, x0, bias)
     shape = m.shape
     m, slope, x, b = (v.ravel() for v in (m, slope, x, b))
     time, error = np.full(m.shape, np.inf), np.zeros(m.shape)
@@ -167,13 +171,13 @@ def blow_up_bounds(mu: Any, s: Any, x0: Any, bias: Any = 0.0, *, sharp: bool = T
         Lower and upper bound [depth]; both infinite where there is no blow-up.
 
     Raises:
-        InputError: an argument is not finite.
+        InputError: an argument is not finite, or shapes do not broadcast.
 
     >>> low, high = blow_up_bounds(1.0, 1.0, 1.0)
     >>> bool(low < 0.282963287508 < high)
     True
     """
-    m, slope, x, b = np.broadcast_arrays(*finite(mu=mu, s=s, x0=x0, bias=bias))
+    m, slope, x, b = _together(mu, s, x0, bias)
     none = ~((m > 0) & (x != 0) & (slope * x >= 0))
     z, c, tangent = np.abs(slope * x), softplus(b), 1.0 / (1.0 + np.exp(-b))
     scale = np.where(none, 1.0, m * x**2)

@@ -5,7 +5,8 @@ x(t) = phi_{s(t)}(x0) with the scalar equation s' = Q(s), s(0) = 0 (chain rule a
 positive step Delta the sign of q is invariant, every |x_d| moves with that sign, coordinates keep their signs, and
 there are three fates:
 
-- q(x0) = 0: rest. - q(x0) < 0: s falls to the first zero of Q below 0, a point of the null cone {q = 0}, else x -> 0.
+- q(x0) = 0: rest.
+- q(x0) < 0: s falls to the first zero of Q below 0, a point of the null cone {q = 0}, else x -> 0.
 - q(x0) > 0: s rises to the first zero above 0, a point of the null cone, else x diverges, at T* = int ds/Q(s).
 
 **Constant steps Delta_d**: phi_s(x)_d = x_d e^{Delta_d s}, and Q(s) = sum M_ij x_i x_j e^{(Delta_i + Delta_j) s} is an

@@ -107,8 +107,12 @@ class Kernel:
 
     @property
     def definite(self) -> bool:
-        """Whether kappa(tau) kappa(0) > 0 for every tau >= 0: then the dichotomy of the paper holds."""
-        return self.at_zero != 0 and not len(self.zeros())
+        """Whether kappa(tau) kappa(0) > 0 for every tau >= 0: then the dichotomy of the paper holds.
+
+        False also where float64 cannot tell, as at a zero of second order.
+        """
+        found = ExponentialSum(self.weights, -self.rates).roots(0.0)
+        return self.at_zero != 0 and not (found.roots > 0).any() and not len(found.undecided)
 
 
 def token_rates(x: Any, kernel: Kernel, s: float, bias: float = 0.0) -> np.ndarray:
@@ -190,8 +194,8 @@ def classify(kernel: Kernel, s: float, x0: Any, bias: float = 0.0) -> Regime:
         return Regime("slow", fast, math.inf, kernel.definite)
     alone = blow_up_time(mu, float(slope), x[fast], float(b))
     # with kappa > 0 the tokens before only push a token on, so each blows up no later than by itself
-    positive = kernel.definite and bool((kernel.weights > 0).all() or kernel(np.zeros(1))[0] > 0)
-    return Regime("fast", fast, float(np.min(alone)) if positive else None, kernel.definite)
+    definite = kernel.definite
+    return Regime("fast", fast, float(np.min(alone)) if definite else None, definite)
 
 
 # ------------------------------------------------------------------------------------------------ convergence
@@ -276,11 +280,15 @@ def slow_log_time(w: Any, mu: float, s: float, bias: float = 0.0, *, terms: int 
         (...,) ln t = w - b - ln(mu/s^2) - 3 ln w + ln(1 + 3/w + 12/w^2 + ...).
 
     Raises:
-        InputError: mu <= 0, s = 0, or an entry is not finite.
+        InputError: mu <= 0, s = 0, w <= 0, or an entry is not finite.
     """
     values, m, slope, b = finite(w=w, mu=mu, s=s, bias=bias)
     if m <= 0 or slope == 0:
         raise InputError(f"slow growth needs mu > 0 and s != 0, not {m} and {slope}")
+    if (values <= 0).any():
+        raise InputError(
+            f"w is |s x_1| and must be positive, not {values.min():g}; the law needs w of 5 + bias or more"
+        )
     return values - b - np.log(m / slope**2) - 3.0 * np.log(values) + _tail_series(values, terms)
 
 
@@ -399,9 +407,8 @@ def followers(s: float, x0: Any, first: int, a: float, bias: float = 0.0) -> lis
 
     A token of slow sign forgets nothing: x_l/x_p tends to a constant. A token of fast sign wipes the memory with its
     own Delta, dx/dsigma = x (1 + e^{s x + b})^{-a}, hence x ~ ln(sigma)/(a |s|); what comes behind it hears x_p only
-    through
-    that: a slow-sign token is proportional to it, the next fast-sign token goes as the logarithm of its logarithm. A
-    token that is 0 has the constant step Delta_0 and weakens the power to (1/3) e^{-a Delta_0}.
+    through that: a slow-sign token is proportional to it, the next fast-sign token goes as the logarithm of its
+    logarithm. A token that is 0 has the constant step Delta_0 and weakens the power to (1/3) e^{-a Delta_0}.
 
     Args:
         s: S_Delta; x0: (token,) initial tokens; first: index of the token that blows up first (`s x_first >= 0`).
@@ -461,7 +468,8 @@ def follower_growth(sigma: Any, x_start: float, a: float, s: float, bias: float 
         """In u = e^v, over the last unit of v at most 64 nodes: pieces of length <= 1/4."""
         pieces = 64
         v = np.log(start) + (np.arange(pieces)[:, None] + nodes).ravel() / pieces * y[..., None]
-        values = np.exp(decay * softplus(slope * np.exp(v) + b))
+        with np.errstate(over="ignore"):  # beyond the root the integrand may be infinite
+            values = np.exp(decay * softplus(slope * np.exp(v) + b))
         return y * (values * np.tile(weights, pieces)).sum(axis=-1) / pieces
 
     flat = np.atleast_1d(target).ravel()

@@ -513,7 +513,7 @@ STATEMENTS: dict[str, Statement] = {
         ),
         Statement(
             "one-scalar-equation",
-            "The first token obeys one scalar equation s' = Q(s): the sign of q is invariant its zeros are the fate.",
+            "The first token obeys one scalar equation s' = Q(s): the sign of q is invariant, zeros of Q are the fate.",
             "reduction", "any D, any M, positive locally Lipschitz steps", "proved",
             confirmation=_one_scalar_equation,
         ),
