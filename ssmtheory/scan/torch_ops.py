@@ -78,7 +78,9 @@ def selective_scan(
 def streamed(tensors: list[Any], softplus: bool, reverse: bool, scale: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
     """y and the last state, without gradients, by the kernel in double precision that shows its states to `reduce`."""
     try:
-        tensors[0].data_ptr()
+        for x in tensors:
+            if x is not None:
+                x.data_ptr()
     except RuntimeError as error:
         raise BackendError(
             "backend='c': reduce needs states that exist, and inside torch.func transformations they do not. "
