@@ -33,7 +33,10 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "kernel_limit": ("ssmtheory.plotting.kernel_limit", ("convergence", "modes", "bases", "s4d_bases", "sampled")),
     "token_ode": ("ssmtheory.plotting.token_ode", ("regimes", "portraits", "fates", "sphere")),
+    "sphere": ("ssmtheory.plotting.sphere", ("clustering", "limits")),
     "refinements": ("ssmtheory.plotting.refinements", ("parametrisation", "reordering")),
+    "concordance": ("ssmtheory.plotting.concordance", ("predictors", "training", "depth")),
+    "interventions": ("ssmtheory.plotting.interventions", ("overview", "controls")),
 }  # fmt: skip
 
 

@@ -522,3 +522,105 @@ def refinements(seeds: int = 8, layers: int = 3, steps: int = 60) -> xr.DataTree
             }
     plan = Plan(resolved={}, tasks=list(parts), context=experiment._Context(config, None))
     return experiment.SCHEMA.label(experiment.assemble(plan, parts))
+
+
+def _measured(schema: DatasetSchema, sizes: dict[str, int], low: float, high: float, seed: int) -> Groups:
+    """Random numbers between two ends for every float of a schema, each within its own interval."""
+    rng = np.random.default_rng(seed)
+    out: Groups = {}
+    for path, declared in schema.groups.items():
+        group = out.setdefault(path.strip("/"), {})
+        for name, v in declared.items():
+            if v.dtype != "float64" or name.endswith(("_low", "_high")):
+                continue
+            value = rng.uniform(low, high, [sizes[d] for d in v.dims])
+            group[name] = (v.dims, value)
+            for end, shift in (("_low", -0.02), ("_high", 0.02)):
+                if name + end in declared:
+                    group[name + end] = (v.dims, value + shift * (high - low))
+    return out
+
+
+def concordance(models: int = 5, layers: int = 6, seed: int = 0) -> xr.DataTree:
+    """A concordance dataset: the last model is a block of one layer."""
+    from ssmtheory.experiments import concordance as experiment
+
+    names = experiment.predictors((1, 4, 16))
+    sizes = {
+        "model": models, "layer": layers, "depth": layers + 1, "predictor": len(names), "part": len(experiment.PARTS)
+    }  # fmt: skip
+    groups = _measured(experiment.SCHEMA, sizes, 0.05, 0.95, seed)
+    steps = np.append(np.geomspace(1, 3000, models - 1).round(), np.nan)
+    labels = [f"model-{i}" for i in range(models - 1)] + [experiment.BLOCK]
+    kinds = ["language model"] * (models - 1) + ["block without a residual stream"]
+    groups["models"] |= {
+        "sha256": (("model",), np.array(["0" * 64] * models, dtype=object)),
+        "kind": (("model",), np.array(kinds, dtype=object)),
+        "layers": (("model",), np.array([layers] * (models - 1) + [1])),
+        "training_step": (("model",), steps),
+    }
+    value = groups["tests"]["kappa"][1]
+    groups["tests"] |= {
+        "kappa_null_low": (("model", "predictor"), 0 * value - 0.03),
+        "kappa_null_high": (("model", "predictor"), 0 * value + 0.03),
+        "evidence": (("model", "predictor"), (value > 0.5).astype(np.int8)),
+    }
+    shape = groups["layers"]["t_c"][1].shape
+    for end, factor in (("", 1.0), ("_low", 0.9), ("_high", 1.1)):
+        groups["layers"]["t_c" + end] = (("model", "layer"), factor * np.full(shape, 40.0))
+    coords = {
+        "model": np.array(labels, dtype=object), "layer": np.arange(layers), "depth": np.arange(layers + 1),
+        "predictor": np.array(names, dtype=object), "part": np.array(experiment.PARTS, dtype=object),
+    }  # fmt: skip
+    return _tree(experiment.SCHEMA, groups, coords)
+
+
+def interventions(layers: int = 6, seed: int = 0) -> xr.DataTree:
+    """An interventions dataset with all of them: costs from noise to the loss of the mixer."""
+    from ssmtheory.experiments import interventions as experiment
+
+    kinds, pairs = experiment.KINDS, [f"{a} - {b}" for a, b in experiment.CONTROLS]
+    sizes = {"intervention": len(kinds), "layer": layers, "sequence": 3, "pair": len(pairs)}
+    groups = _measured(experiment.SCHEMA, sizes, 0.0, 0.3, seed)
+    cost = np.geomspace(0.001, 20, len(kinds))
+    for end, factor in (("", 1.0), ("_low", 0.8), ("_high", 1.2)):
+        groups["all"]["change" + end] = (("intervention",), factor * cost)
+    coords = {
+        "intervention": np.array(kinds, dtype=object), "layer": np.arange(layers), "sequence": np.arange(3),
+        "pair": np.array(pairs, dtype=object),
+    }  # fmt: skip
+    return _tree(experiment.SCHEMA, groups, coords)
+
+
+def sphere(layers: int = 6, texts: int = 8, tokens: int = 24, width: int = 12) -> xr.DataTree:
+    """A sphere dataset of four invented residual streams, measured by the experiment itself."""
+    from types import SimpleNamespace
+
+    from ssmtheory.experiments import sphere as experiment
+    from ssmtheory.experiments.base import Plan
+
+    r = np.random.default_rng(0)
+    group = np.arange(texts) % 2
+    config = experiment.Config(repetitions=64)
+    models, parts = [], {}
+    steps = experiment.iterations(config.repetitions)
+    for i, name in enumerate(experiment.MODELS):
+        drift = 0.2 * i * r.normal(size=width)
+        update = r.normal(size=(layers, texts, tokens, width)) + drift
+        start = r.normal(size=(1, texts, tokens, width))
+        residual = np.concatenate([start, start + np.cumsum(update, axis=0)])
+        falling = (1.0 + steps) ** -0.3 * r.uniform(0.9, 1.0, (texts, len(steps)))
+        cosines = np.swapaxes(0.5 * (1 - falling[:, :, None]) + r.normal(0, 0.01, (texts, len(steps), texts)), 0, 1)
+        parts[str(i)] = experiment.measure(residual, update, group[:, None] == group) | {
+            "tied_residual": falling**2, "tied_turn": falling, "x_tied_cosine": cosines, "x_tied_first": cosines,
+            "tied_log_norm": np.log(1.0 + steps) + r.normal(0, 0.01, (texts, len(steps))), "group": group,
+            "same_anchor": np.zeros((len(experiment.ANCHORS), texts, texts), bool),
+        }  # fmt: skip
+        models.append(
+            SimpleNamespace(name=name, sha256="ab" * 32, n_layer=layers, config=SimpleNamespace(d_model=width))
+        )
+    training = [0.0, 128.0, 1500.0, 4000.0]
+    context = experiment._Context(models, training, [], config)
+    tree = experiment.SCHEMA.label(experiment.assemble(Plan(resolved={}, tasks=list(parts), context=context), parts))
+    tree.attrs = {"schema": experiment.SCHEMA.id, "config": "{}", "config_sha256": "cd" * 32}
+    return tree

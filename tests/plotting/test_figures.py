@@ -27,6 +27,9 @@ TREES = {
     "transfer_convergence": synthetic.transfer_convergence(),
     "kernel_limit": synthetic.kernel_limit(),
     "token_ode": synthetic.token_ode(),
+    "sphere": synthetic.sphere(),
+    "concordance": synthetic.concordance(),
+    "interventions": synthetic.interventions(),
     "refinements": synthetic.refinements(),
 }
 ALL = [(experiment, name) for experiment in plotting.SUBJECTS for name in plotting.figure_names(experiment)]
