@@ -164,9 +164,9 @@ def selective_scan(
         y_t = Re(C_t . h_t) + D u_t,   times silu(z_t)
 
     No (batch, length, channel, state) array is ever made, neither here nor in the backward pass: states exist a chunk
-    at a time. States and their decays are carried in float64 ("c" carries those of float32 inputs in float32, with their
-    rounding errors beside them), so that slow systems (delta A near -1e-6 over a million steps) keep their digits in
-    float32; half precisions are computed in float32 or wider and rounded once.
+    at a time. States and their decays are carried in float64 ("c" carries those of float32 inputs in float32, with
+    their rounding errors beside them), so that slow systems (delta A near -1e-6 over a million steps) keep their digits
+    in float32; half precisions are computed in float32 or wider and rounded once.
 
     A batch of sequences of different lengths is packed, with ``reset`` where each begins; or padded, with Delta = 0 at
     the padding: a step that neither forgets nor writes, so that the last state is that after the last token, in either
