@@ -764,11 +764,11 @@ class LTIPlan:
     reason: str
 
 
-#: Nanoseconds of one core of an AMD EPYC (Zen 3, AVX2) that others were using, float32: per output and state: scan, kernel;
-#: per output: scan; per output and log2 of the padded length: FFT; per channel and state: tables.
-#: Measured, forward and backward, batch 1: 256 channels, 32 states, 1024, 4096 and 16384 steps, with PyTorch's FFT. Fitted to
-#: that: the sum of both parts of the scan, kernel, FFT and _BACKWARD. Estimated: how the scan's time divides into that of
-#: states and of outputs, the tables, and all of _ARRAYS, the same without compiled code, except the FFT.
+#: Nanoseconds of one core of an AMD EPYC (Zen 3, AVX2) that others were using, float32. Per output and state: scan,
+#: kernel; per output: step, of the scan; per output and log2 of the padded length: fft; per channel and state: tables.
+#: Measured, both passes: batch 1, 256 channels, 32 states, 1024, 4096 and 16384 steps, PyTorch's FFT. Fitted to
+#: that: the scan as a whole, kernel, fft and _BACKWARD. Estimated: how the scan's time divides into states and steps,
+#: the tables, and all of _ARRAYS (the same without compiled code) except fft.
 _COMPILED = {"scan": 0.4, "kernel": 0.12, "step": 2.0, "fft": 2.6, "tables": 70.0}
 _ARRAYS = {"scan": 1.1, "kernel": 0.35, "step": 30.0, "fft": 2.6, "tables": 900.0}
 #: The backward pass costs so many times the forward one.
