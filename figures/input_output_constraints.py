@@ -3,7 +3,7 @@
 (a) Held-out loss of seven parametrisations of M = S_C^T S_B against the free one, trained alike: a point per seed, the
 mean with its 95 % bootstrap interval over seeds, filled where the exact sign-flip test holds after Holm's correction.
 (b) Share of held-out tokens with q > 0 in every layer. (c) Whether sign q predicts outward motion, beyond chance.
-(d) Growth of the residual stream's norm.
+(d) Growth of the residual stream's norm against the free one, tested alike.
 """
 
 from __future__ import annotations

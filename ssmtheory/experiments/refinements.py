@@ -104,7 +104,10 @@ SCHEMA = DatasetSchema(
             "largest_weight": _f(_ORDER, "1", "mean over rows of the largest entry of Pi; 1 for a permutation"),
             "column_spread": _f(_ORDER, "1", "standard deviation of the column sums of Pi; 0 for a permutation"),
         },
-        "parametrisation_test": _tests("heldout_bits", "parametrisation", "bit"),
+        "parametrisation_test": {
+            **_tests("heldout_bits", "parametrisation", "bit"),
+            **_tests("norm_rate", "parametrisation", "1/layer"),
+        },
         "reordering_test": {
             **_tests("test_accuracy", "reordering", "1"),
             **_tests("test_bits", "reordering", "bit"),
@@ -634,7 +637,7 @@ def assemble(plan: base.Plan, parts: Mapping[str, Mapping[str, np.ndarray]]) -> 
             coords |= {"observed": observed_steps(config.steps), "layer": np.arange(sizes.n_layer)}
         groups[group] = xr.Dataset(data, coords=coords)
         tested: dict[str, Any] = {}
-        for name in ("heldout_bits",) if part == "text" else ("test_accuracy", "test_bits"):
+        for name in ("heldout_bits", "norm_rate") if part == "text" else ("test_accuracy", "test_bits"):
             decided = np.asarray(data[name][1], np.float64)
             decided = decided[..., -1] if part == "text" else decided
             results = [paired_test(row - decided[0]) for row in decided]
@@ -680,6 +683,17 @@ def verdict(tree: xr.DataTree) -> list[str]:
         kappa = data["q_kappa"].values[..., -1].mean(axis=1)
         listed = ", ".join(
             f"{v} {p:.2f} ({k:+.3f})" for v, p, k in zip(data["parametrisation"].values, at, kappa, strict=True)
+        )
+        test = tree["parametrisation_test"].to_dataset()
+        listed_norms = ", ".join(
+            f"{v} {float(test.norm_rate_difference[i]):+.3f} (Holm {float(test.norm_rate_p_holm[i]):.2g})"
+            for i, v in enumerate(data["parametrisation"].values)
+            if i
+        )
+        norm = data["norm_rate"].values[0, :, -1].mean()
+        sentences.append(
+            f"Growth of the residual's norm, ln |r_K|/|r_0| per layer, {norm:.3f} in the baseline; difference to it: "
+            f"{listed_norms}. Not what was to be decided, and tested as a second question."
         )
         sentences.append(f"Fraction of tokens with q > 0 after training (kappa of sign q and sign g): {listed}.")
     if "reordering" in tree.children:

@@ -52,7 +52,7 @@ def draw_differences(
         tree: the dataset.
         ax: the panel.
         group: "parametrisation" or "reordering".
-        name: what was tested: "heldout_bits", "test_accuracy" or "test_bits".
+        name: what was tested: "heldout_bits", "norm_rate", "test_accuracy" or "test_bits".
         label: of the horizontal axis.
         title: of the panel.
         scale: of the numbers, 100 for per cent.
@@ -109,13 +109,11 @@ def draw_q_positive(tree: xr.DataTree, ax: Axes) -> None:
         ax.plot(values[:, layer, 0], rows + shift, "o", markersize=3, color=colour, markerfacecolor="white")
         ax.plot(values[:, layer, -1], rows + shift, "o", markersize=3, color=colour)
     ax.set_xlim(-0.04, 1.04)
-    ax.set_xlabel("fraction of tokens with $q>0$")
-    heading(ax, "Before (open) and after", "layers, first on top")
+    ax.set_xlabel("tokens with $q>0$, first layer on top")
+    heading(ax, "Before (open) and after training")
 
 
-def draw_bar_of_variants(
-    tree: xr.DataTree, ax: Axes, group: str, name: str, label: str, title: str, zero: bool = True
-) -> None:
+def draw_bar_of_variants(tree: xr.DataTree, ax: Axes, group: str, name: str, label: str, title: str) -> None:
     """One statistic of the trained models: mean over seeds (and layers), a point per seed."""
     variants = _variants(tree, group)
     array = tree[f"{group}/{name}"]
@@ -125,8 +123,7 @@ def draw_bar_of_variants(
     if "layer" in array.dims:
         values = values.mean(axis=2)
     rows = _rows(ax, variants)
-    if zero:
-        ax.axvline(0.0, color=FAINT, linewidth=0.7)
+    ax.axvline(0.0, color=FAINT, linewidth=0.7)
     for i in range(len(variants)):
         ax.plot(values[i], np.full(values.shape[1], rows[i]), ".", color=FAINT, markersize=3)
         ax.plot(values[i].mean(), rows[i], "o", markersize=4, color=OKABE_ITO[0])
@@ -152,8 +149,8 @@ def figure_parametrisation(tree: xr.DataTree, venue: str = "screen") -> Figure:
                 label=r"agreement beyond chance, $\kappa$",
             ),
             partial(
-                draw_bar_of_variants, group=name, name="norm_rate", title="Growth of the residual's norm",
-                label=r"$\ln(|r_K|/|r_0|)/K$", zero=False,
+                draw_differences, group=name, name="norm_rate", title=f"Growth of the norm minus {baseline}",
+                label=r"$\ln(|r_K|/|r_0|)/K$",
             ),
         ),
         tree,

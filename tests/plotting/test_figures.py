@@ -16,7 +16,7 @@ import synthetic
 
 from ssmtheory import cli, plotting, resources
 from ssmtheory.errors import InputError
-from ssmtheory.plotting import pretraining, style
+from ssmtheory.plotting import pretraining, refinements, style
 from ssmtheory.plotting import token_dynamics as td
 
 TREE = synthetic.token_dynamics(layers=6, tokens=64, channels=12, states=4)
@@ -352,3 +352,32 @@ def test_every_figure_of_the_linear_theory_states_a_claim_and_its_status() -> No
         status = text.partition("Status: ")[2]
         # the table of modes says it below each name
         assert any(word in status for word in ("proved", "certified", "measured", "refuted", "the word below")), name
+
+
+# ---------------------------------------------------------------------------------------------------- refinements
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "scale"),
+    [
+        ("parametrisation", "heldout_bits", 1.0),
+        ("parametrisation", "norm_rate", 1.0),
+        ("reordering", "test_accuracy", 100.0),
+    ],
+)
+def test_refinements_are_drawn_as_differences_and_filled_where_holm_holds(group: str, name: str, scale: float) -> None:
+    tree = TREES["refinements"]
+    ax = panel(refinements.draw_differences, tree, group, name, "unit", "title", scale)
+    means = [one for one in ax.lines if one.get_marker() == "o"]
+    expected = values(f"{group}_test/{name}_difference", tree)[1:]
+    np.testing.assert_allclose([m.get_xdata()[0] for m in means], scale * expected)
+    shown = values(f"{group}_test/{name}_p_holm", tree)[1:] <= 0.05
+    assert [m.get_markerfacecolor() != "white" for m in means] == shown.tolist()
+
+
+def test_one_seed_has_no_interval_and_is_drawn() -> None:
+    tree = synthetic.refinements(seeds=1)
+    for name in plotting.figure_names("refinements"):
+        assert style.layout_defects(plotting.draw("refinements", name, tree)) == []
+    with pytest.raises(InputError, match="no group 'matrices'"):
+        panel(refinements.draw_differences, tree, "matrices", "heldout_bits", "unit", "title")
