@@ -399,7 +399,10 @@ def _with_interval(name: str, resampled: np.ndarray) -> dict[str, np.ndarray]:
     known = np.isfinite(rows[1:]).mean(axis=0) > 0.95
     low, high = np.full(known.shape, np.nan), np.full(known.shape, np.nan)
     if known.any():
-        low[known], high[known] = np.nanquantile(rows[1:][:, known], [0.025, 0.975], axis=0)
+        chosen = rows[1:][:, known]
+        # nanquantile goes column by column, many times slower
+        quantile = np.quantile if np.isfinite(chosen).all() else np.nanquantile
+        low[known], high[known] = quantile(chosen, [0.025, 0.975], axis=0)
     return {name: rows[0], f"{name}_low": low, f"{name}_high": high}
 
 
