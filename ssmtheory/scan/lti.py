@@ -55,7 +55,8 @@ CONVOLUTION_METHODS = ("auto", "scan", "kernel+fft")
 _WIDE = ("float64", "complex128")
 #: Steps of a chunk of the scan that is made of array operations.
 _CHUNK = 64
-#: Powers below this are zero: no result resolves them, and denormal numbers cost a hundred times a normal one.
+#: Powers this far below the largest of their state are zero: no result resolves them, and denormal numbers cost a
+#: hundred times a normal one.
 _NEGLIGIBLE = 1e-30
 #: Size of one temporary of the Cauchy kernel.
 _BLOCK_BYTES = 1 << 25
@@ -130,9 +131,7 @@ def discretize_diagonal(A: Array, dt: Array, method: str = "zoh") -> tuple[Array
     ([[0.607, 1.0]], [[0.393, 0.5]])
     """
     kind = _numeric(A=A, dt=dt)
-    if method not in DISCRETIZATIONS:
-        allowed = ", ".join(repr(name) for name in DISCRETIZATIONS)
-        raise InputError(f"discretization={method!r}: must be one of {allowed}.{nearest(method, DISCRETIZATIONS)}")
+    _known(method)
     if A.ndim < 1 or (dt.ndim and (dt.ndim != 1 or (A.ndim > 1 and dt.shape[0] not in (1, A.shape[-2])))):
         raise InputError(
             f"A has shape {tuple(A.shape)} and dt {tuple(dt.shape)}: must be (channel, state) and (channel,)"
@@ -143,6 +142,13 @@ def discretize_diagonal(A: Array, dt: Array, method: str = "zoh") -> tuple[Array
         step = xp.astype(dt, xp.float64, copy=False)
         step = step[:, None] if step.ndim else step
         return _lifted(kind, _discretized, xp, method)(A, step)
+
+
+def _known(discretization: str) -> None:
+    if discretization not in DISCRETIZATIONS:
+        allowed = ", ".join(repr(name) for name in DISCRETIZATIONS)
+        near = nearest(discretization, DISCRETIZATIONS)
+        raise InputError(f"discretization={discretization!r}: must be one of {allowed}.{near}")
 
 
 def _discretized(xp: Namespace, method: str, A: Array, step: Array) -> tuple[Array, Array]:
@@ -168,7 +174,8 @@ def exponential_ratio(x: Array) -> Array:
     half = xp.sin(im / 2)
     small = _complex(xp, xp.expm1(re) * xp.cos(im) - 2 * half * half, xp.exp(re) * xp.sin(im))
     zero = x == 0
-    return xp.where(zero, xp.ones_like(x), small / xp.where(zero, xp.ones_like(x), x))
+    # 1 + x/2 rather than 1, for the derivative at 0
+    return xp.where(zero, 1 + x / 2, small / xp.where(zero, xp.ones_like(x), x))
 
 
 def _lifted(kind: str, function: Any, *options: Any) -> Any:
@@ -189,6 +196,7 @@ def _complex(xp: Namespace, re: Array, im: Array) -> Array:
 
 def _poles(xp: Namespace, poles: Array, dt: Array | None, discretization: str) -> tuple[Array, Array | None]:
     """w, and the factor of B (None for 1)."""
+    _known(discretization)
     if dt is None:
         return _complex128(xp, poles), None
     return discretize_diagonal(poles, dt, discretization)
@@ -198,7 +206,8 @@ def power_sums(w: Array, c: Array, length: int, *, real: bool = False, precision
     """sum_n c_n w_n^l for l < length, as a matrix product of two short tables of powers.
 
     l = q S + r with S about sqrt(length): the tables hold w^r and c w^(q S). Powers are taken by repeated squaring in
-    complex128, so that rounding grows with log2(length) only; those below 1e-30 of the largest are set to zero.
+    complex128, so that rounding grows with log2(length) only; those below 1e-30 of their state's largest are set
+    to zero.
 
     Args:
         w: (..., state) complex.
@@ -261,8 +270,9 @@ def _powers(xp: Namespace, x: Array, count: int) -> Array:
 
 
 def _flushed(xp: Namespace, x: Array) -> Array:
+    """Powers (..., state, power) without those that their own state's largest hides."""
     size = xp.abs(x)
-    return xp.where(size < _NEGLIGIBLE * xp.max(size), xp.zeros_like(x), x)
+    return xp.where(size < _NEGLIGIBLE * xp.max(size, axis=-1, keepdims=True), xp.zeros_like(x), x)
 
 
 def _backend(kind: str, backend: str, array: Array, what: str) -> str:
@@ -434,6 +444,22 @@ def _real_sequence(u: Array, D: Array | None) -> None:
         raise InputError(f"D has shape {tuple(D.shape)}: must be (channel,) = {(u.shape[2],)}")
 
 
+def _fit(u: Array, poles: Array, B: Array | None, C: Array, initial_state: Array | None = None) -> None:
+    """The shapes of a system with one input and output a channel, and of what it is applied to."""
+    batch, _, channels = u.shape
+    if poles.ndim != 2 or poles.shape[0] != channels:
+        raise InputError(
+            f"poles has shape {tuple(poles.shape)}: must be (channel, state) with channel = {channels}, as u has"
+        )
+    states = poles.shape[1]
+    for key, x, shape in (
+        ("B", B, (channels, states)), ("C", C, (channels, states)),
+        ("initial_state", initial_state, (batch, channels, states)),
+    ):  # fmt: skip
+        if x is not None and tuple(x.shape) != shape:
+            raise InputError(f"{key} has shape {tuple(x.shape)}: must be {shape}")
+
+
 def lti_scan(
     u: Array,
     poles: Array,
@@ -489,18 +515,7 @@ def lti_scan(
     kind = _numeric(**arrays)
     _real_sequence(u, D)
     name = _backend(kind, backend, u, "lti_scan")
-    batch, _, channels = u.shape
-    if poles.ndim != 2 or poles.shape[0] != channels:
-        raise InputError(
-            f"poles has shape {tuple(poles.shape)}: must be (channel, state) with channel = {channels}, as u has"
-        )
-    states = poles.shape[1]
-    for key, x, shape in (
-        ("B", B, (channels, states)), ("C", C, (channels, states)),
-        ("initial_state", initial_state, (batch, channels, states)),
-    ):  # fmt: skip
-        if x is not None and tuple(x.shape) != shape:
-            raise InputError(f"{key} has shape {tuple(x.shape)}: must be {shape}")
+    _fit(u, poles, B, C, initial_state)
     scale = 2 if conjugate_pairs else 1
     with _precise(kind):
         xp = array_namespace(u, poles)
@@ -580,7 +595,7 @@ def _chunked_scan(
     steps = xp.arange(T, device=device(u))
     difference = steps[None, :] - steps[:, None]
     toeplitz = xp.take(lags, xp.reshape(xp.where(difference < 0, 0 * difference, difference), (-1,)), axis=1)
-    toeplitz = xp.where(difference < 0, xp.zeros_like(lags[:1, :1]), xp.reshape(toeplitz, (channels, T, T)))
+    toeplitz = xp.where(difference < 0, xp.zeros_like(lags[:, :1])[..., None], xp.reshape(toeplitz, (channels, T, T)))
     y = scale * (xp.matmul(left, right) + xp.matmul(x, xp.astype(toeplitz, real)))
     y = xp.permute_dims(xp.reshape(y, (channels, batch, count, T)), (1, 2, 3, 0))
     y = xp.reshape(y, (batch, count * T, channels))[:, :length]
@@ -689,7 +704,7 @@ def _cauchy(
     angle = xp.arange(count, dtype=xp.float64, device=device(poles)) * (-2 * math.pi / length)
     z = _complex(xp, xp.cos(angle), xp.sin(angle))
     states, columns = poles.shape[1], left.shape[2]
-    block = max(1, _BLOCK_BYTES // (16 * shape[0] * states * (1 + columns)))
+    block = max(1, _BLOCK_BYTES // max(1, 16 * shape[0] * states * (1 + columns)))
     pieces = [
         _recomputed(kind, _generating, xp, z[i : i + block], rate, poles, left, right) for i in range(0, count, block)
     ]
@@ -876,11 +891,12 @@ def lti_convolve(
         raise InputError(f"method={method!r}: must be one of {allowed}.{nearest(method, CONVOLUTION_METHODS)}")
     kind = _numeric(u=u, poles=poles, B=B, C=C, D=D, dt=dt)
     _real_sequence(u, D)
+    _fit(u, poles, B, C)
     if method == "auto":
         batch, length, channels = (max(1, n) for n in u.shape)
         gradient = kind == "torch" and any(x is not None and x.requires_grad for x in (u, poles, B, C, D, dt))
         compiled = None if _backend(kind, "auto", u, "lti_convolve") == "c" else False
-        states = max(1, poles.shape[-1] if poles.ndim else 1)
+        states = max(1, poles.shape[1])
         method = plan_lti(channels, states, length, batch, gradient=gradient, compiled=compiled).method
     if method == "scan" or not u.shape[1]:
         return lti_scan(

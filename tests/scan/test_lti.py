@@ -472,3 +472,48 @@ def test_other_refusals() -> None:
     )
     with pytest.raises(BackendError, match="backend='jax'"):
         g.sum().backward()
+
+
+def test_one_channel_does_not_hide_another() -> None:
+    """Powers are dropped beside their own state's largest, not beside another's."""
+    one = np.ones((2, 1))
+    poles = np.array([[1.05], [0.5]])
+    for backend in ("numpy", "c"):
+        K = vandermonde_kernel(poles, one, 4096, conjugate_pairs=False, backend=backend)
+        np.testing.assert_allclose(K[1, :30], 0.5 ** np.arange(30), rtol=1e-12)
+        y = lti_scan(np.ones((1, 300, 2)), np.array([[3.0], [0.5]]), None, one, conjugate_pairs=False,
+                          backend=backend)  # fmt: skip
+        np.testing.assert_allclose(y[0, -1, 1], 2.0, rtol=1e-12)
+    small = vandermonde_kernel(poles - 0.1, np.array([[1e31], [1.0]]), 8, conjugate_pairs=False, backend="numpy")
+    np.testing.assert_allclose(small[1], 0.4 ** np.arange(8), rtol=1e-12)
+
+
+def test_the_hold_has_its_derivative_at_a_pole_of_zero() -> None:
+    poles = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    K = vandermonde_kernel(poles, torch.ones(1, 1, dtype=torch.float64), 2, dt=torch.tensor(0.5).double(),
+                                conjugate_pairs=False)  # fmt: skip
+    K.sum().backward()
+    # K_0 = dt (1 + x/2), K_1 = dt (1 + 3x/2) + O(x^2), x = dt pole
+    assert poles.grad is not None
+    assert poles.grad.item() == pytest.approx(0.5 * 2 * 0.5)
+
+
+def test_systems_without_states_or_channels() -> None:
+    for states, channels in ((0, 3), (2, 0)):
+        poles, C = np.full((channels, states), 0.5), np.ones((channels, states))
+        assert not vandermonde_kernel(poles, C, 5, backend="numpy").any()
+        assert not lti_scan(np.ones((2, 6, channels)), poles, None, C, backend="numpy").any()
+
+
+@pytest.mark.parametrize("method", ["scan", "kernel+fft"])
+def test_both_ways_refuse_the_same(method: str) -> None:
+    u, one = np.ones((1, 4, 3)), np.ones((3, 2))
+    for options, words in (
+        ({"poles": 0.5 * np.ones(2)}, "poles has shape"),
+        ({"B": np.ones((2, 2))}, "B has shape"),
+        ({"C": np.ones((3, 5))}, "C has shape"),
+        ({"discretization": "zho"}, "Did you mean 'zoh'"),
+    ):
+        arguments: dict[str, Any] = {"poles": 0.5 * one, "B": one, "C": one, **options}
+        with pytest.raises(InputError, match=words):
+            lti_convolve(u, method=method, **arguments)
