@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssmtheory.plotting.panels import band, heading, integer_axis, intervals, legend_above, page, read, read_labels
-from ssmtheory.plotting.style import FAINT, INK, LINE_STYLES, OKABE_ITO, series_style
+from ssmtheory.plotting.style import FAINT, INK, LINE_STYLES, OKABE_ITO, plain_log_ticks, series_style
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -114,6 +114,8 @@ def draw_last(tree: xr.DataTree, ax: Axes) -> None:
         ax.plot(np.exp(x[shown]), y[shown], label=label, **series_style(i, marker=True), markersize=2.5)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    plain_log_ticks(ax.xaxis, *ax.get_xlim())
+    plain_log_ticks(ax.yaxis, *ax.get_ylim())
     ax.set_xlabel("$|r|$")
     ax.set_ylabel("sine to the last direction")
     heading(ax, f"own last direction, {_names(tree)[last]}", "measured", legend_rows=1)
@@ -158,6 +160,7 @@ def draw_tied(tree: xr.DataTree, ax: Axes) -> None:
         ax.plot(x, y, label=name, **series_style(i, marker=True), markersize=2.5)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    plain_log_ticks(ax.yaxis, *ax.get_ylim())
     ax.set_xlabel("$|r|$")
     ax.set_ylabel(r"$|P_uF|/|F|$")
     heading(ax, "last layer repeated", "measured", legend_rows=2)
