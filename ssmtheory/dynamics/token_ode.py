@@ -1067,7 +1067,7 @@ class SlowDivergence:
 
 
 def slow_divergence(
-    ode: TokenODE, x0: Any, w_end: float = 1e5, *, points: int = 200, rtol: float = 1e-10, budget: int = 50_000
+    ode: TokenODE, x0: Any, w_end: float = 1e5, *, points: int = 200, rtol: float = 1e-11, budget: int = 50_000
 ) -> SlowDivergence:
     """Slow divergence in one dimension far beyond float64's range of t: w = abs(S_Delta x_1) up to 1e5 is t = e^99965.
 

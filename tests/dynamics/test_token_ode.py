@@ -412,7 +412,8 @@ def test_no_solver_hangs_beyond_the_blow_up(solver):
     found = integrate(TokenODE.scalar(1.0, 1.0), [[1.0]], 1.0, method="raw", solver=solver, rtol=1e-8, budget=3000)
     assert found.status in ("budget", "failed")
     assert found.calls <= 3000
-    assert found.t[-1] == pytest.approx(ORACLES[1.0, 1.0, 1.0], rel=1e-4)
+    # third order spends its budget before the steps are as short as the others' last ones
+    assert found.t[-1] == pytest.approx(ORACLES[1.0, 1.0, 1.0], rel=1e-3 if solver == "RK23" else 1e-4)
     if solver == "LSODA":
         assert found.status == "budget"
         assert "method='auto'" in found.message

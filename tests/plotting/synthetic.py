@@ -485,6 +485,29 @@ def token_ode() -> xr.DataTree:
     return experiment.run(experiment.Config(t_end=1e4, clock_end=100.0, points=40, orbits=8, cells=9, draws=3, dims=3))
 
 
+def depth_exponents(layers: int = 6, sequences: int = 3, width: int = 12) -> xr.DataTree:
+    """A depth_exponents dataset of invented spectra."""
+    from ssmtheory.experiments.depth_exponents import SCHEMA
+
+    r = np.random.default_rng(0)
+    models = np.array(["shakespeare-1m", "shakespeare-1m-step-0"], dtype=object)
+    groups: dict[str, dict[str, Any]] = {"models": {"sha256": np.array(["ab" * 32, "cd" * 32], dtype=object)}}
+    for where in ("last", "first", "whole"):
+        spectrum = np.linspace(0.25, -0.2, width) + r.normal(0, 0.01, (2, sequences, width))
+        groups[where] = {"exponent": spectrum, "volume_rate": r.normal(0, 0.05, (2, sequences, layers))}
+    groups["last"]["norm_rate"] = r.uniform(0.2, 0.3, (2, sequences))
+    groups["first"]["spread"] = np.sort(r.uniform(0, 0.7, (2, sequences, layers + 1)))
+    coords = {
+        "model": models, "sequence": np.arange(sequences), "direction": np.arange(width), "layer": np.arange(layers),
+        "depth": np.arange(layers + 1),
+    }  # fmt: skip
+    with_dims: Groups = {
+        group: {name: (SCHEMA.groups[f"/{group}"][name].dims, value) for name, value in data.items()}
+        for group, data in groups.items()
+    }
+    return _tree(SCHEMA, with_dims, coords)
+
+
 def refinements(seeds: int = 8, layers: int = 3, steps: int = 60) -> xr.DataTree:
     """A refinements dataset: invented training runs, put together and tested by the experiment itself."""
     from ssmtheory.experiments import refinements as experiment

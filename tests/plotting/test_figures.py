@@ -27,6 +27,7 @@ TREES = {
     "transfer_convergence": synthetic.transfer_convergence(),
     "kernel_limit": synthetic.kernel_limit(),
     "token_ode": synthetic.token_ode(),
+    "depth_exponents": synthetic.depth_exponents(),
     "sphere": synthetic.sphere(),
     "concordance": synthetic.concordance(),
     "interventions": synthetic.interventions(),
