@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "draw_all", "draw_controls", "draw_layers", "draw_map", "figure_controls", "figure_overview"]
 
 
+_ENDS = ("low", "high")
+
+
 def _kinds(tree: xr.DataTree) -> list[str]:
     return [str(name) for name in read_labels(tree, "all/change", "intervention")]
 
@@ -28,20 +31,21 @@ def _order(tree: xr.DataTree) -> np.ndarray:
     return np.argsort(-read(tree, "all/change"), kind="stable")
 
 
-def _scale(ax: Axes, which: str) -> None:
+def _scale(ax: Axes, low: np.ndarray, high: np.ndarray) -> None:
     """Linear to 0.01 bit per byte, logarithmic beyond: noise costs 0.001 and a removed mixer 10."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    set_scale = ax.set_xscale if which == "x" else ax.set_yscale
-    set_scale("symlog", linthresh=0.01, linscale=0.5)
-    axis = ax.xaxis if which == "x" else ax.yaxis
+    ax.set_xscale("symlog", linthresh=0.01, linscale=0.5)
+    axis = ax.xaxis
     axis.set_major_locator(FixedLocator([0.0, 0.01, 0.1, 1.0, 10.0]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.set_xlim(min(-0.002, 1.3 * float(low.min())), max(0.02, 1.7 * float(high.max())))
 
 
 def _short(kind: str) -> str:
-    return kind.replace("antisymmetric kept", "anti kept").replace("noise in range", "range noise")
+    short = kind.replace(", antisymmetric kept", " + anti").replace("noise in range", "range noise")
+    return short.replace("noise as", "noise:")
 
 
 def draw_all(tree: xr.DataTree, ax: Axes) -> None:
@@ -60,7 +64,7 @@ def draw_all(tree: xr.DataTree, ax: Axes) -> None:
     ax.set_yticks(y, [_short(kinds[i]) for i in order], fontsize=label_size(ax) - 1)
     ax.set_ylim(-0.6, len(order) - 0.4)
     ax.tick_params(axis="y", length=0)
-    _scale(ax, "x")
+    _scale(ax, *(np.append(read(tree, f"all/change_{end}"), read(tree, f"all/mean_change_{end}")) for end in _ENDS))
     ax.set_xlabel("change of the loss [bit/byte]")
     heading(ax, "Cost", "measured, 95 %", legend_rows=1)
     legend_above(ax, ncols=2)
@@ -78,7 +82,7 @@ def draw_map(tree: xr.DataTree, ax: Axes) -> None:
     mesh = ax.pcolormesh(edges, rows, value[order[::-1]], cmap=SEQUENTIAL, norm=norm, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, ticks=[0, 0.01, 0.1, 1.0], format="%g")
     bar.set_label("change [bit/byte]")
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)
     bar.minorticks_off()
     ax.set_yticks([])
     integer_axis(ax, "x", "layer")
@@ -102,11 +106,12 @@ def draw_controls(tree: xr.DataTree, ax: Axes) -> None:
     labels = []
     for pair in pairs:
         kind, _, noise = pair.partition(" - ")
-        labels.append(f"{_short(kind)}\n{'less noise in range' if noise.startswith('noise in') else 'less noise'}")
+        labels.append(f"{_short(kind)}\n{'less range noise' if noise.startswith('noise in') else 'less noise'}")
     ax.set_yticks(y, labels, fontsize=label_size(ax) - 1)
     ax.set_ylim(-0.6, len(pairs) - 0.4)
     ax.tick_params(axis="y", length=0)
-    _scale(ax, "x")
+    names = ("controls/all_difference", "controls/mean_difference")
+    _scale(ax, *(np.concatenate([read(tree, f"{name}_{end}") for name in names]) for end in _ENDS))
     ax.set_xlabel("difference of the loss [bit/byte]")
     heading(ax, "Against noise", "measured, 95 %", legend_rows=1)
     legend_above(ax, ncols=2)
