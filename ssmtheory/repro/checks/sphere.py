@@ -22,7 +22,7 @@ def _measured(model: str, sha256: str, sequences: int, tokens: int, repetitions:
     tree = experiment.run(
         experiment.Config(models=(model,), sequences=sequences, tokens=tokens, repetitions=repetitions)
     )
-    found = str(tree["models/sha256"].values[0])
+    found = str(np.asarray(tree["models/sha256"].values)[0])
     if found != sha256:
         raise InputError(f"{model} has sha256 {found}; the claim is about {sha256}")
     return tree
@@ -30,7 +30,7 @@ def _measured(model: str, sha256: str, sequences: int, tokens: int, repetitions:
 
 def _finding(tree: Any, group: str, name: str, at: dict[str, int], words: str) -> Finding:
     value, low, high = (float(tree[f"{group}/{name}{end}"].isel(at).values) for end in ("", "_low", "_high"))
-    sha256 = str(tree["models/sha256"].values[0])
+    sha256 = str(np.asarray(tree["models/sha256"].values)[0])
     return Finding(value, low, high, detail=f"{words} {value:.4f} [{low:.4f}, {high:.4f}], model {sha256[:12]}")
 
 
