@@ -39,8 +39,7 @@ def draw_spectrum(tree: xr.DataTree, ax: Axes) -> None:
     ax.axhline(0.0, color=FAINT, linewidth=0.6)
     ax.set_xlabel("share of directions")
     ax.set_ylabel("exponent [1/layer]")
-    ax.set_title("Change at the last token", loc="left")
-    ax.legend(loc="lower left")
+    ax.set_title("Change, last token", loc="left")
 
 
 def draw_volume(tree: xr.DataTree, ax: Axes) -> None:
@@ -51,7 +50,7 @@ def draw_volume(tree: xr.DataTree, ax: Axes) -> None:
         _band(ax, layers, values[i], i, name)
     ax.axhline(0.0, color=FAINT, linewidth=0.6)
     ax.set_xlabel("layer")
-    ax.set_ylabel(r"mean $\ln|R_{ii}|$ [1/layer]")
+    ax.set_ylabel(r"volume rate [1/layer]")
     ax.set_title("Growth of volume", loc="left")
 
 
@@ -64,12 +63,12 @@ def draw_spread(tree: xr.DataTree, ax: Axes) -> None:
     ax.set_ylim(-0.02, 1.02)
     ax.set_xlabel("depth")
     ax.set_ylabel("share at later tokens")
-    ax.set_title("Change at the first token", loc="left")
+    ax.set_title("Change, first token", loc="left")
 
 
 def figure_overview(tree: xr.DataTree, venue: str = "screen") -> Figure:
     """Spectrum of the last token's Jacobian, growth of volume by layer, spread of the first token's changes."""
-    return page(venue, 2.2, (draw_spectrum, draw_volume, draw_spread), tree)
+    return page(venue, 2.2, (draw_spectrum, draw_volume, draw_spread), tree, columns=3, legend=2)
 
 
 FIGURES: dict[str, Callable[[xr.DataTree, str], Figure]] = {"overview": figure_overview}
