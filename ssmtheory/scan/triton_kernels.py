@@ -65,6 +65,12 @@ _TWO_OVER_PI = tl.constexpr(0.6366197723675814)
 
 
 @triton.jit
+def _like(x, VALUE: tl.constexpr):
+    """A constant in the dtype of x. `tl.fma` of Triton up to 3.7 rounds a bare number to float32, compiled too."""
+    return tl.full(x.shape, VALUE, x.dtype)
+
+
+@triton.jit
 def _decay(x, WIDE: tl.constexpr):
     """exp(x) as q, s1, s2 with exp(x) = (1 + q) s1 s2, |q| < 0.42: s1 and s2 are powers of two, never 0 or infinite."""
     if WIDE:
@@ -73,7 +79,7 @@ def _decay(x, WIDE: tl.constexpr):
         shifted = x * _LOG2E + _MAGIC_64
         k = shifted - _MAGIC_64
         bits = shifted.to(tl.int64, bitcast=True) - _MAGIC_BITS_64
-        r = tl.fma(k, -_LN2_LOW_64, tl.fma(k, -_LN2_HIGH_64, x))
+        r = tl.fma(k, _like(x, -_LN2_LOW_64), tl.fma(k, _like(x, -_LN2_HIGH_64), x))
         p = r * 1.1470745597729725e-11 + 1.6059043836821613e-10
         p = p * r + 2.08767569878681e-9
         p = p * r + 2.505210838544172e-8
@@ -95,7 +101,7 @@ def _decay(x, WIDE: tl.constexpr):
         shifted = x * _LOG2E + _MAGIC_32
         k = shifted - _MAGIC_32
         bits = shifted.to(tl.int32, bitcast=True) - _MAGIC_BITS_32
-        r = tl.fma(k, -_LN2_LOW_32, tl.fma(k, -_LN2_HIGH_32, x))
+        r = tl.fma(k, _like(x, -_LN2_LOW_32), tl.fma(k, _like(x, -_LN2_HIGH_32), x))
         p = r * 1.984126984126984e-4 + 1.388888888888889e-3
         p = p * r + 8.333333333333333e-3
         p = p * r + 4.1666666666666664e-2
@@ -153,7 +159,8 @@ def _cos_sin(x):
     shifted = x * _TWO_OVER_PI + _MAGIC_64
     k = shifted - _MAGIC_64
     quadrant = shifted.to(tl.int64, bitcast=True) & 3
-    r = tl.fma(k, -_HALF_PI_3, tl.fma(k, -_HALF_PI_2, tl.fma(k, -_HALF_PI_1, x)))
+    r = tl.fma(k, _like(x, -_HALF_PI_2), tl.fma(k, _like(x, -_HALF_PI_1), x))
+    r = tl.fma(k, _like(x, -_HALF_PI_3), r)
     v = r * r
     c = v * 4.779477332387385e-14 - 1.1470745597729725e-11
     c = c * v + 2.08767569878681e-9

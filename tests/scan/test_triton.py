@@ -6,12 +6,15 @@ The interpreter is switched on when Triton is imported, so that its cases run in
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from ssmtheory.scan import resolve_backend, selective_scan
 
 sys.path.insert(0, str(Path(__file__).parent))
 import triton_cases
-from triton_cases import CASES
+from triton_cases import CASES, CHECKS, SLOW
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="needs triton: pip install 'ssmtheory[triton]' (Linux only)"
@@ -41,13 +44,18 @@ GRADIENT_TOLERANCE = {"float64": 1e-12, "float32": 1e-6, "float16": 5e-4, "bfloa
 # ---------------------------------------------------------------- in the interpreter
 
 
-@pytest.fixture(scope="module")
-def interpreted() -> dict[str, Any]:
-    """Errors of every case, from a process in which Triton interprets."""
+def marked(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
+@functools.cache
+def interpreted(slow: bool) -> dict[str, Any]:
+    """Errors of every case, slow or not, from a process in which Triton interprets."""
+    names = [name for name in (*CASES, *CHECKS) if (name in SLOW) == slow]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", triton_cases.__file__], capture_output=True, text=True, env=environment,
-        timeout=900,
+        [sys.executable, "-W", "ignore", triton_cases.__file__, *names], capture_output=True, text=True,
+        env=environment, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -55,9 +63,9 @@ def interpreted() -> dict[str, Any]:
 
 @needs_triton
 @pytest.mark.timeout(1000)
-@pytest.mark.parametrize("name", CASES)
-def test_interpreted(name: str, interpreted: dict[str, Any]) -> None:
-    found, dtype = interpreted[name], CASES[name].get("dtype", "float32")
+@pytest.mark.parametrize("name", marked(CASES))
+def test_interpreted(name: str) -> None:
+    found, dtype = interpreted(name in SLOW)[name], CASES[name].get("dtype", "float32")
     assert found["y"] <= INTERPRETED.get(dtype, TOLERANCE[dtype])
     # the state is never narrower than float32
     assert found["last"] <= min(TOLERANCE["float32"], TOLERANCE[dtype])
@@ -68,9 +76,9 @@ def test_interpreted(name: str, interpreted: dict[str, Any]) -> None:
 
 @needs_triton
 @pytest.mark.timeout(1000)
-@pytest.mark.parametrize("check", triton_cases.CHECKS)
-def test_interpreted_check(check: str, interpreted: dict[str, Any]) -> None:
-    assert interpreted[check] == "", check
+@pytest.mark.parametrize("check", marked(CHECKS))
+def test_interpreted_check(check: str) -> None:
+    assert interpreted(check in SLOW)[check] == "", check
 
 
 # ---------------------------------------------------------------- compiled
@@ -89,9 +97,9 @@ VARIANTS = [(kernel, kind, form) for kernel in KERNELS for kind in ("float", "do
 #: Registers of a thread, and bytes of shared memory of a program, that every one of the targets has.
 REGISTERS, SHARED = 255, 99 * 1024
 TARGETS = (80, 90, 100)
-#: Half a second to two seconds each: all of them are for `-m slow`.
-QUICK = [("gradients", "float", "all"), ("gradients", "complex", "heads"), ("outputs", "double", "own")]
-QUICK += [("local_states", "float", "plain"), ("carry_states", "complex", "all")]
+#: Half a second to two seconds each: every kernel, kind and form once here, all of them for `-m slow`.
+QUICK = [("local_states", "float", "plain"), ("carry_states", "complex", "all"), ("outputs", "double", "own")]
+QUICK += [("gradients", "float", "heads")]
 
 
 def arguments_of(kernel: str, kind: str, form: str) -> tuple[Any, dict[str, Any]]:
@@ -180,6 +188,14 @@ def check_compiled(kernel: str, kind: str, form: str, target: int, folder: Path)
     # sixteen bytes are four registers out of 255; hundreds would be states that live in memory
     assert used["STACK"] <= 16
     assert used["LOCAL"] == 0
+    if kind != "float":
+        from ssmtheory.scan import triton_kernels
+
+        names = ("_LN2_HIGH_64", "_LN2_LOW_64") + (("_HALF_PI_1", "_HALF_PI_2") if kind == "complex" else ())
+        for constant in (getattr(triton_kernels, name).value for name in names):
+            # rounded to float32, as `tl.fma` of Triton 3.7 does to a bare number, a decay has nine digits
+            signs = (struct.pack(">d", sign * constant).hex() for sign in (1, -1))
+            assert any(f"0d{digits}" in result.asm["ptx"].lower() for digits in signs), constant
     # a thread has all steps of one channel: the layout of the scans, which the compiler has chosen
     layouts = dict(re.findall(r"(#\w+) = (#ttg.blocked<\{[^}]*\}>)", result.asm["ttgir"]))
     scans = re.findall(r'"tt.scan".*?\}\) : \(tensor<\w+x\w+x\w+, (#\w+)>', result.asm["ttgir"], re.DOTALL)
