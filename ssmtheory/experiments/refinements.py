@@ -693,7 +693,7 @@ def verdict(tree: xr.DataTree) -> list[str]:
         norm = data["norm_rate"].values[0, :, -1].mean()
         sentences.append(
             f"Growth of the residual's norm, ln |r_K|/|r_0| per layer, {norm:.3f} in the baseline; difference to it: "
-            f"{listed_norms}. Not what was to be decided, and tested as a second question."
+            f"{listed_norms}. Exploratory: not what the runs were made to decide."
         )
         sentences.append(f"Fraction of tokens with q > 0 after training (kappa of sign q and sign g): {listed}.")
     if "reordering" in tree.children:
