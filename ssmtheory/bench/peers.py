@@ -662,6 +662,9 @@ def _peers() -> tuple[Peer, ...]:
         Peer("ssmtheory direct scan", does=("convolve",), prepare=part(_ours_convolution, "scan"), needs=torch, **own),
         Peer("ssmtheory kernel + FFT", does=("convolve",), prepare=part(_ours_convolution, "kernel+fft"), needs=torch,
              **own),
+        # the compiled scan in the weights' dtype, as every peer; "torch" names the scan without compiled code, and
+        # NumPy's auto computes in float64
+        Peer("ssmtheory model c", does=("model",), prepare=part(_ours_model, "c"), **own),
         Peer("ssmtheory model torch", does=("model",), prepare=part(_ours_model, "torch"), needs=torch, **own),
         Peer("ssmtheory model numpy", does=("model",), prepare=part(_ours_model, "auto"), **own),
         Peer("transformers model", "transformers", ("model",), part(_transformers_model, ""),
