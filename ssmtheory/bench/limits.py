@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ssmtheory.scan import compiled
+
 __all__ = ["RATES", "available", "scan_slots", "vector_width", "work"]
 
 #: rate -> unit; the order of the variables of the dataset
@@ -24,8 +26,7 @@ _CACHED = 4096
 
 
 def _path() -> Path | None:
-    found = sorted(Path(__file__).parent.glob("_limits*.so"))
-    return found[0] if found else None
+    return compiled.library_path("limits", Path(__file__).parent)
 
 
 def available() -> bool:

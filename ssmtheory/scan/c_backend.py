@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from ssmtheory.errors import BackendError
 from ssmtheory.scan import compiled
 from ssmtheory.scan.arrays import COMPLEX, dtype_name
-from ssmtheory.scan.problem import Reduce, chunk_length
+from ssmtheory.scan.problem import ARRAYS, Reduce, chunk_length
 
 __all__ = [
     "ScanCall", "instruction_set", "library", "library_path", "run_backward", "run_forward", "selective_scan", "status",
@@ -99,10 +98,7 @@ def instruction_set(number: int = 0) -> str | None:
 @functools.cache
 def status() -> tuple[bool, str]:
     """Whether the kernel can be used, and in words why: "compiled (avx2)", "not compiled", ..."""
-    try:
-        return True, f"compiled ({instruction_set()})"
-    except BackendError:
-        return False, "not compiled" if library_path() is None else "compiled from another version"
+    return compiled.status(instruction_set, library_path)
 
 
 @dataclass(frozen=True)
@@ -128,8 +124,6 @@ class ScanCall:
     wide: bool
     complex_state: bool
     reduce: Reduce | None
-
-    ARRAYS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state", "reset")
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int]:
@@ -169,7 +163,7 @@ class ScanCall:
             steps=max(1, self.delta.shape[2]), skips=1 if D is None else max(1, D.shape[0]),
             parts=parts, cuts=cuts, start=0, stop=length,
             reverse=self.reverse, softplus=self.softplus, scale=self.scale, kind=self.kind, isa=_ISA,
-            A=_address(A), D=_address(D), bias=_address(bias),
+            A=compiled.address(A), D=compiled.address(D), bias=compiled.address(bias),
         )  # fmt: skip
         views = {
             "u": self.u, "delta": self.delta, "z": self.z, "B": self.B, "C": self.C, "h0": self.initial_state,
@@ -189,19 +183,9 @@ def _pieces(batch: int, channels: int, groups: int) -> tuple[int, int]:
     return groups, max(1, min(-(-pieces // groups), -(-(channels // groups) // 64)))
 
 
-def _address(array: Any) -> int | None:
-    if array is None:
-        return None
-    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data_ptr()
-
-
 def _view(array: Any) -> _View:
-    if isinstance(array, np.ndarray):
-        strides = array.strides
-    else:
-        size = array.element_size()
-        strides = tuple(n * size for n in array.stride())
-    return _View(_address(array), _ELEMENT[dtype_name(array)], (ctypes.c_int64 * 5)(*strides))
+    strides = (ctypes.c_int64 * 5)(*compiled.byte_strides(array))
+    return _View(compiled.address(array), _ELEMENT[dtype_name(array)], strides)
 
 
 def _wide(array: Any, complex_: bool = False) -> Any:
@@ -213,15 +197,6 @@ def _wide(array: Any, complex_: bool = False) -> Any:
     import torch
 
     return array.detach().to(torch.complex128 if complex_ else torch.float64).resolve_conj().contiguous()
-
-
-def _empty(like: Any, shape: tuple[int, ...], dtype: str | None = None, zero: bool = False) -> Any:
-    dtype = dtype or dtype_name(like)
-    if isinstance(like, np.ndarray):
-        return (np.zeros if zero else np.empty)(shape, dtype)
-    import torch
-
-    return (torch.zeros if zero else torch.empty)(shape, dtype=getattr(torch, dtype))
 
 
 def _run(function: str, problem: _Problem) -> None:
@@ -242,11 +217,11 @@ def run_forward(call: ScanCall, out: Any = None, keep: bool = False) -> tuple[An
         `ScanCall.checkpoints`) or None.
     """
     batch, _, channels, _, states = call.sizes
-    y = _empty(call.u, call.u.shape) if out is None else out
-    last = _empty(call.u, (batch, channels, states), call.state_dtype)
-    kept = _empty(call.u, *call.checkpoints) if keep else None
+    y = compiled.empty(call.u, call.u.shape) if out is None else out
+    last = compiled.empty(call.u, (batch, channels, states), call.state_dtype)
+    kept = compiled.empty(call.u, *call.checkpoints) if keep else None
     problem, alive = call.problem(y=y, last=last)
-    problem.kept = _address(kept)
+    problem.kept = compiled.address(kept)
     if call.reduce is None:
         _run("ssm_forward", problem)
     else:
@@ -260,13 +235,13 @@ def _stream(call: ScanCall, problem: _Problem, last: Any) -> None:
     batch, length, channels, _, states = call.sizes
     assert call.reduce is not None
     dtype = "complex128" if call.complex_state else "float64"
-    state = _empty(call.u, (batch, channels, states), dtype, zero=True)
+    state = compiled.empty(call.u, (batch, channels, states), dtype, zero=True)
     if call.initial_state is not None:
         state[...] = call.initial_state
     problem.h0 = problem.last = _view(state)
     step = batch * channels * states * (16 if call.complex_state else 8)
     chunk = chunk_length(length, step, _CHUNK_BYTES, SEGMENT) // SEGMENT * SEGMENT or SEGMENT
-    memory = _empty(call.u, (batch, min(chunk, length), channels, states), dtype)
+    memory = compiled.empty(call.u, (batch, min(chunk, length), channels, states), dtype)
     for start in range(0, length, chunk):
         stop = min(start + chunk, length)
         token = length - stop if call.reverse else start
@@ -298,21 +273,21 @@ def run_backward(call: ScanCall, kept: Any, dy: Any, dlast: Any) -> tuple[Any, .
     """
     batch, _, channels, groups, _ = call.sizes
     _, cuts = _pieces(batch, channels, groups)
-    du, ddelta = _empty(call.u, call.u.shape), None
+    du, ddelta = compiled.empty(call.u, call.u.shape), None
     if call.delta.shape[2] == channels:
-        ddelta = _empty(call.delta, call.delta.shape)
-    spread = _empty(call.u, call.u.shape, "float64" if call.wide else "float32") if ddelta is None else ddelta
+        ddelta = compiled.empty(call.delta, call.delta.shape)
+    spread = compiled.empty(call.u, call.u.shape, "float64" if call.wide else "float32") if ddelta is None else ddelta
     # groups narrower than a vector are summed in memory
     narrow = groups > 1 and channels // groups < 16
-    dB, dC = (_empty(x, (*x.shape, cuts), zero=narrow) for x in (call.B, call.C))
+    dB, dC = (compiled.empty(x, (*x.shape, cuts), zero=narrow) for x in (call.B, call.C))
     rate_states = call.A.shape[1] if call.A.ndim == 2 else 1
-    dA = _empty(call.u, (batch, channels, rate_states), "complex128" if call.complex_state else "float64")
-    dz, dh0 = (None if x is None else _empty(x, x.shape) for x in (call.z, call.initial_state))
-    dD, dbias = (_empty(call.u, (batch, channels), "float64") for _ in range(2))
+    dA = compiled.empty(call.u, (batch, channels, rate_states), "complex128" if call.complex_state else "float64")
+    dz, dh0 = (None if x is None else compiled.empty(x, x.shape) for x in (call.z, call.initial_state))
+    dD, dbias = (compiled.empty(call.u, (batch, channels), "float64") for _ in range(2))
     problem, alive = call.problem(
         dy=dy, dlast=dlast, du=du, ddelta=spread, dz=dz, dB=dB, dC=dC, dh0=dh0,
     )  # fmt: skip
-    problem.kept, problem.dA, problem.dD, problem.dbias = (_address(x) for x in (kept, dA, dD, dbias))
+    problem.kept, problem.dA, problem.dD, problem.dbias = (compiled.address(x) for x in (kept, dA, dD, dbias))
     _run("ssm_backward", problem)
     del alive
     dB, dC = (x[..., 0] if cuts == 1 else x.sum(-1) for x in (dB, dC))
@@ -351,7 +326,7 @@ def selective_scan(
     Returns:
         y (batch, length, channel) of the dtype of u, and the last state (batch, channel, state).
     """
-    values = {name: arrays[name] for name in ScanCall.ARRAYS}
+    values = {name: arrays[name] for name in ARRAYS}
     values["B"], values["C"] = same_groups(values["B"], values["C"])
     call = scan_call(values.values(), softplus, reverse, scale, reduce)
     if out is None:
@@ -369,7 +344,7 @@ def selective_scan(
 def scan_call(
     arrays: Iterable[Any], softplus: bool, reverse: bool, scale: int, reduce: Reduce | None = None, read: bool = True
 ) -> ScanCall:
-    """The call of the kernel on arrays in the order of `ScanCall.ARRAYS`, B and C with equal groups.
+    """The call of the kernel on arrays in the order of `ARRAYS`, B and C with equal groups.
 
     Args:
         arrays: None where there is none.
@@ -380,7 +355,7 @@ def scan_call(
     names = {dtype_name(x) for x in given if x is not None}
     values = [readable(x) for x in given] if read else given
     return ScanCall(
-        **dict(zip(ScanCall.ARRAYS, values, strict=True)), softplus=softplus, reverse=reverse, scale=scale,
+        **dict(zip(ARRAYS, values, strict=True)), softplus=softplus, reverse=reverse, scale=scale,
         wide=not names.isdisjoint(("float64", "complex128")), complex_state=not names.isdisjoint(COMPLEX),
         reduce=reduce,
     )  # fmt: skip

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ssmtheory.errors import BackendError
 from ssmtheory.scan import compiled
 from ssmtheory.scan.arrays import dtype_name
 
@@ -76,33 +75,12 @@ def instruction_set(number: int = 0) -> str | None:
 @functools.cache
 def status() -> tuple[bool, str]:
     """Whether the compiled convolution can be used, and in words why."""
-    try:
-        return True, f"compiled ({instruction_set()})"
-    except BackendError:
-        return False, "not compiled" if library_path() is None else "compiled from another version"
-
-
-def _address(array: Any) -> int:
-    # far cheaper than ndarray.ctypes
-    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data_ptr()
+    return compiled.status(instruction_set, library_path)
 
 
 def _view(array: Any) -> _View:
-    if isinstance(array, np.ndarray):
-        strides = array.strides
-    else:
-        size = array.element_size()
-        strides = tuple(n * size for n in array.stride())
-    return _View(_address(array), _TYPE[dtype_name(array)], (ctypes.c_int64 * 3)(*strides))
-
-
-def _empty(like: Any, shape: tuple[int, ...], dtype: str | None = None) -> Any:
-    dtype = dtype or dtype_name(like)
-    if isinstance(like, np.ndarray):
-        return np.empty(shape, dtype)
-    import torch
-
-    return torch.empty(shape, dtype=getattr(torch, dtype))
+    strides = (ctypes.c_int64 * 3)(*compiled.byte_strides(array))
+    return _View(compiled.address(array), _TYPE[dtype_name(array)], strides)
 
 
 def _run(function: str, views: dict[str, Any], silu: bool, **pointers: Any) -> None:
@@ -110,7 +88,7 @@ def _run(function: str, views: dict[str, Any], silu: bool, **pointers: Any) -> N
     wide = any(views[name] is not None and dtype_name(views[name]) == "float64" for name in ("x", "weight", "bias"))
     problem = _Problem(
         batch=batch, length=length, channels=channels, width=views["weight"].shape[1], silu=silu, kind=wide, isa=_ISA,
-        **{name: _address(array) for name, array in pointers.items()},
+        **{name: compiled.address(array) for name, array in pointers.items()},
     )  # fmt: skip
     for name, array in views.items():
         if array is not None:
@@ -127,8 +105,8 @@ def run_forward(x: Any, weight: Any, bias: Any, initial: Any, silu: bool) -> tup
             bias and initial may be None.
         silu: whether SiLU follows.
     """
-    y = _empty(x, x.shape)
-    last = _empty(x, (x.shape[0], weight.shape[1] - 1, x.shape[2]))
+    y = compiled.empty(x, x.shape)
+    last = compiled.empty(x, (x.shape[0], weight.shape[1] - 1, x.shape[2]))
     views = {"x": x, "weight": weight, "bias": bias, "initial": initial, "y": y, "last": last}
     _run("conv_forward", views, silu)
     return y, last
@@ -137,8 +115,8 @@ def run_forward(x: Any, weight: Any, bias: Any, initial: Any, silu: bool) -> tup
 def run_backward(x: Any, weight: Any, bias: Any, initial: Any, silu: bool, dy: Any, dlast: Any) -> tuple[Any, ...]:
     """Cotangents of x, weight, bias and initial, from those of y and of the last inputs (None: zero)."""
     (batch, _, channels), width = x.shape, weight.shape[1]
-    dx, dinitial = _empty(x, x.shape), None if initial is None else _empty(initial, initial.shape)
-    dweight, dbias = (_empty(x, shape, "float64") for shape in ((batch, width, channels), (batch, channels)))
+    dx, dinitial = compiled.empty(x, x.shape), None if initial is None else compiled.empty(initial, initial.shape)
+    dweight, dbias = (compiled.empty(x, shape, "float64") for shape in ((batch, width, channels), (batch, channels)))
     views = {
         "x": x, "weight": weight, "bias": bias, "initial": initial, "dy": dy, "dlast": dlast, "dx": dx,
         "dinitial": dinitial,

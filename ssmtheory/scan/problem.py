@@ -8,10 +8,26 @@ from typing import TypeAlias
 
 from ssmtheory.typing import Array
 
-__all__ = ["Reduce", "ScanProblem", "chunk_length"]
+__all__ = [
+    "ARRAYS", "OPERATOR_BACKWARD", "OPERATOR_FORWARD", "OPERATOR_INPUTS", "Reduce", "ScanProblem", "chunk_length",
+]  # fmt: skip
 
 #: ``reduce(states_chunk, start)``: states (batch, chunk, channel, state) of tokens start, start + 1, ...
 Reduce: TypeAlias = Callable[[Array, int], None]
+
+#: The arrays of a scan, in the order in which operators of PyTorch take and differentiate them.
+ARRAYS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state", "reset")
+#: The same as an operator's arguments, and those that are no arrays.
+OPERATOR_INPUTS = (
+    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
+    "Tensor? initial_state, Tensor? reset, bool softplus, bool reverse, int scale"
+)
+#: y, last state and checkpoints (empty without `keep`).
+OPERATOR_FORWARD = f"({OPERATOR_INPUTS}, bool keep) -> (Tensor, Tensor, Tensor)"
+#: As many cotangents as there are arrays with a derivative, empty where there is no such array.
+OPERATOR_BACKWARD = (
+    f"(Tensor? dy, Tensor? dlast, Tensor kept, {OPERATOR_INPUTS}) -> ({', '.join(['Tensor'] * (len(ARRAYS) - 1))})"
+)
 
 
 @dataclass(frozen=True)

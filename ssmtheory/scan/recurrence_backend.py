@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from ssmtheory.errors import BackendError
 from ssmtheory.scan import compiled
 from ssmtheory.scan.arrays import dtype_name
 
@@ -86,10 +85,7 @@ def library() -> ctypes.CDLL:
 @functools.cache
 def status() -> tuple[bool, str]:
     """Whether the recurrences can be used, and in words why: "compiled (avx2)", "not compiled", ..."""
-    try:
-        return True, f"compiled ({library().rec_instruction_set(0).decode()})"
-    except BackendError:
-        return False, "not compiled" if library_path() is None else "compiled from another version"
+    return compiled.status(lambda: library().rec_instruction_set(0).decode(), library_path)
 
 
 def _run(function: str, problem: ctypes.Structure, backward: bool) -> None:
@@ -114,30 +110,14 @@ def _packed(x: Any, dtype: str) -> Any:
     return None if x is None else np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x.contiguous()
 
 
-def _empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
-    if isinstance(like, np.ndarray):
-        return np.empty(shape, dtype)
-    import torch
-
-    return torch.empty(shape, dtype=getattr(torch, dtype))
-
-
-def _address(x: Any) -> int | None:
-    if x is None:
-        return None
-    return x.__array_interface__["data"][0] if isinstance(x, np.ndarray) else x.data_ptr()
-
-
 def _strides(x: Any) -> list[int]:
     """Strides in bytes, 0 along axes of size 1."""
-    size = 1 if isinstance(x, np.ndarray) else x.element_size()
-    strides = x.strides if isinstance(x, np.ndarray) else x.stride()
-    return [0 if n == 1 else size * s for n, s in zip(x.shape, strides, strict=True)]
+    return [0 if n == 1 else s for n, s in zip(x.shape, compiled.byte_strides(x), strict=True)]
 
 
 def _view(x: Any) -> _View:
     """An array as it is."""
-    return _View() if x is None else _View(_address(x), (ctypes.c_int64 * 5)(*_strides(x)))
+    return _View() if x is None else _View(compiled.address(x), (ctypes.c_int64 * 5)(*_strides(x)))
 
 
 # ---------------------------------------------------------------------- h_t = a_t h_{t-1} + b_t
@@ -153,7 +133,9 @@ def _sweep(views: dict[str, Any], b: Any, options: dict[str, int], backward: boo
         backward: which pass.
     """
     shape = [int(n) for n in b.shape[1:]]
-    places = {name: (_address(x), _strides(x)[0], _strides(x)[1:]) for name, x in views.items() if x is not None}
+    places = {
+        name: (compiled.address(x), _strides(x)[0], _strides(x)[1:]) for name, x in views.items() if x is not None
+    }
     # axes that every array walks through in equal steps are one axis
     axes = [(n, {name: place[2][i] for name, place in places.items()}) for i, n in enumerate(shape) if n != 1]
     axes.sort(key=lambda axis: -abs(axis[1]["b"]))
@@ -206,8 +188,8 @@ def linear_forward(a: Any, b: Any, h0: Any, reset: Any, reverse: bool, dtype: st
     """
     a_type, b_type = _types(a, b, dtype)
     a, b, h0 = _of_type(a, a_type), _of_type(b, b_type), _of_type(h0, dtype)
-    states = _empty(b, tuple(b.shape), dtype) if out is None else out
-    last = _empty(b, tuple(b.shape[1:]), dtype)
+    states = compiled.empty(b, tuple(b.shape), dtype) if out is None else out
+    last = compiled.empty(b, tuple(b.shape[1:]), dtype)
     if math.prod(last.shape):
         views = {
             "a": a, "b": b, "h": states, "h0": None if h0 is None else _one(h0, last), "last": last[None],
@@ -249,8 +231,8 @@ def linear_backward(
     fixed = a.shape[0] == 1
     sums = a_type if not fixed else "complex128" if a_type.startswith("complex") else "float64"
     step = tuple(b.shape[1:])
-    da = _empty(b, (1 if fixed else b.shape[0], *step), sums)
-    db, dh0 = _empty(b, tuple(b.shape), dtype), _empty(b, step, dtype)
+    da = compiled.empty(b, (1 if fixed else b.shape[0], *step), sums)
+    db, dh0 = compiled.empty(b, tuple(b.shape), dtype), compiled.empty(b, step, dtype)
     if math.prod(step):
         views = {
             "a": a, "b": b, "h": states, "h0": None if h0 is None else _one(h0, dh0), "reset": reset,
@@ -266,15 +248,15 @@ def linear_backward(
 def _problem(w: Any, sizes: tuple[int, ...], wide: bool, **options: Any) -> Any:
     batch, length, channels = sizes
     return _Lti(
-        batch=batch, length=length, channels=channels, states=w.shape[1], wide=int(wide), isa=_ISA, w=_address(w),
-        **options,
+        batch=batch, length=length, channels=channels, states=w.shape[1], wide=int(wide), isa=_ISA,
+        w=compiled.address(w), **options,
     )  # fmt: skip
 
 
 def _checkpoints(u: Any, sizes: tuple[int, ...], states: int) -> Any:
     batch, length, channels = sizes
     segments = -(-length // library().rec_sizes(2))
-    return _empty(u, (batch, segments, channels, 2 * (-(-states // 16) * 16)), "float64")
+    return compiled.empty(u, (batch, segments, channels, 2 * (-(-states // 16) * 16)), "float64")
 
 
 def lti_forward(
@@ -301,10 +283,10 @@ def lti_forward(
     D = _packed(D, "float64")
     sizes = tuple(int(n) for n in u.shape)
     y = _like(u)
-    last = _empty(u, (sizes[0], sizes[2], int(w.shape[1])), _COMPLEX_OF[dtype])
+    last = compiled.empty(u, (sizes[0], sizes[2], int(w.shape[1])), _COMPLEX_OF[dtype])
     kept = _checkpoints(u, sizes, w.shape[1]) if keep else None
     problem = _problem(w, sizes, dtype == "float64", scale=scale, reverse=int(reverse))
-    problem.B, problem.C, problem.D, problem.kept = (_address(x) for x in (B, C, D, kept))
+    problem.B, problem.C, problem.D, problem.kept = (compiled.address(x) for x in (B, C, D, kept))
     problem.u, problem.y, problem.h0, problem.last = _view(u), _view(y), _view(h0), _view(last)
     if math.prod(sizes):
         _run("rec_lti", problem, False)
@@ -342,14 +324,14 @@ def lti_backward(
     D = _packed(D, "float64")
     sizes = tuple(int(n) for n in u.shape)
     du = _like(u) if of_input else None
-    dw, dB, dC = (_empty(u, tuple(w.shape), "complex128") if of_parameters else None for _ in range(3))
-    dD = _empty(u, (sizes[2],), "float64") if of_parameters else None
-    dh0 = _empty(u, (sizes[0], sizes[2], int(w.shape[1])), complex_)
+    dw, dB, dC = (compiled.empty(u, tuple(w.shape), "complex128") if of_parameters else None for _ in range(3))
+    dD = compiled.empty(u, (sizes[2],), "float64") if of_parameters else None
+    dh0 = compiled.empty(u, (sizes[0], sizes[2], int(w.shape[1])), complex_)
     problem = _problem(w, sizes, dtype == "float64", scale=scale, reverse=int(reverse))
-    problem.B, problem.C, problem.D, problem.kept = (_address(x) for x in (B, C, D, kept))
+    problem.B, problem.C, problem.D, problem.kept = (compiled.address(x) for x in (B, C, D, kept))
     problem.u, problem.dy, problem.du = _view(u), _view(dy), _view(du)
     problem.dlast, problem.dh0 = _view(dlast), _view(dh0)
-    problem.dw, problem.dB, problem.dC, problem.dD = (_address(x) for x in (dw, dB, dC, dD))
+    problem.dw, problem.dB, problem.dC, problem.dD = (compiled.address(x) for x in (dw, dB, dC, dD))
     if math.prod(sizes):
         _run("rec_lti", problem, True)
     else:
@@ -377,10 +359,10 @@ def kernel_forward(w: Any, c: Any, length: int, scale: float, dtype: str, keep: 
     w, c = _packed(w, "complex128"), _of_type(c, "complex128")
     batch, channels, states = (int(n) for n in c.shape)
     sizes = batch, length, channels
-    K = _empty(c, (batch, channels, length), dtype)
+    K = compiled.empty(c, (batch, channels, length), dtype)
     kept = _checkpoints(c, sizes, states) if keep else None
     problem = _problem(w, sizes, dtype == "float64", scale=scale, reverse=0)
-    problem.kept = _address(kept)
+    problem.kept = compiled.address(kept)
     problem.y, problem.h0 = _view(K.swapaxes(1, 2)), _view(c)
     if math.prod(sizes):
         _run("rec_lti", problem, False)
@@ -396,10 +378,10 @@ def kernel_backward(w: Any, c: Any, scale: float, kept: Any, dK: Any, of_poles: 
     w, dK = _packed(w, "complex128"), _of_type(dK, dtype)
     batch, channels, states = (int(n) for n in c.shape)
     sizes = batch, int(dK.shape[2]), channels
-    dw = _empty(c, tuple(w.shape), "complex128") if of_poles else None
-    dc = _empty(c, (batch, channels, states), _COMPLEX_OF[dtype])
+    dw = compiled.empty(c, tuple(w.shape), "complex128") if of_poles else None
+    dc = compiled.empty(c, (batch, channels, states), _COMPLEX_OF[dtype])
     problem = _problem(w, sizes, dtype == "float64", scale=scale, reverse=0)
-    problem.kept, problem.dw = _address(kept), _address(dw)
+    problem.kept, problem.dw = compiled.address(kept), compiled.address(dw)
     problem.dy, problem.dh0 = _view(dK.swapaxes(1, 2)), _view(dc)
     if math.prod(sizes):
         _run("rec_lti", problem, True)

@@ -18,26 +18,16 @@ from torch import Tensor
 
 from ssmtheory.errors import BackendError
 from ssmtheory.scan import c_backend
-from ssmtheory.scan.problem import Reduce
+from ssmtheory.scan.problem import ARRAYS, OPERATOR_BACKWARD, OPERATOR_FORWARD, OPERATOR_INPUTS, Reduce
 
 __all__ = ["KERNEL", "selective_scan", "streamed"]
 
 #: The state of the kernel, once and for all: torch.compile cannot look into a folder.
 KERNEL = c_backend.status()
-_ARRAYS = c_backend.ScanCall.ARRAYS
-_INPUTS = (
-    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
-    "Tensor? initial_state, Tensor? reset"
-)
-_OPTIONS = "bool softplus, bool reverse, int scale"
-#: Forward: y, last state, checkpoints (empty without `keep`). Backward: as many cotangents as there are arrays with a
-#: derivative, empty where there is no such array.
 _FORWARD, _BACKWARD, _INTO = (f"ssmtheory::selective_scan{end}" for end in ("", "_backward", "_into"))
-torch.library.define(_FORWARD, f"({_INPUTS}, {_OPTIONS}, bool keep) -> (Tensor, Tensor, Tensor)")
-torch.library.define(
-    _BACKWARD, f"(Tensor? dy, Tensor? dlast, Tensor kept, {_INPUTS}, {_OPTIONS}) -> ({', '.join(['Tensor'] * 9)})"
-)
-torch.library.define(_INTO, f"({_INPUTS}, {_OPTIONS}, Tensor(a!) out) -> Tensor")
+torch.library.define(_FORWARD, OPERATOR_FORWARD)
+torch.library.define(_BACKWARD, OPERATOR_BACKWARD)
+torch.library.define(_INTO, f"({OPERATOR_INPUTS}, Tensor(a!) out) -> Tensor")
 
 
 def selective_scan(
@@ -58,7 +48,7 @@ def selective_scan(
         BackendError: `reduce` inside a transformation, where no state is a number.
     """
     B, C = c_backend.same_groups(arrays["B"], arrays["C"])
-    tensors = [B if name == "B" else C if name == "C" else arrays[name] for name in _ARRAYS]
+    tensors = [B if name == "B" else C if name == "C" else arrays[name] for name in ARRAYS]
     wants = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
     if reduce is not None:
         run = streamed
@@ -257,14 +247,14 @@ def _mapped(operator: Any, info: Any, axes: Any, arguments: Any) -> tuple[Any, A
 @torch.library.register_vmap(_FORWARD)
 def _forward_map(info: Any, axes: Any, *arguments: Any) -> tuple[Any, Any]:
     operator = torch.ops.ssmtheory.selective_scan
-    named = dict(zip(_ARRAYS, axes, strict=False))
+    named = dict(zip(ARRAYS, axes, strict=False))
     if any(named[name] is not None for name in ("A", "D", "delta_bias")):
         return _mapped(operator, info, axes, arguments)
     # parameters in common: the mapped axis is more sequences of the batch
     *tensors, softplus, reverse, scale, keep = arguments
     count, batch = info.batch_size, tensors[0].shape[int(axes[0] == 0)]
     folded = []
-    for name, x, axis in zip(_ARRAYS, tensors, axes, strict=False):
+    for name, x, axis in zip(ARRAYS, tensors, axes, strict=False):
         if x is not None and name not in ("A", "D", "delta_bias"):
             x = x.expand(count, *x.shape) if axis is None else x.movedim(axis, 0)
             x = x.reshape(count * batch, *x.shape[2:])

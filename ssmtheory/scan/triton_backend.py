@@ -25,27 +25,19 @@ from torch import Tensor
 from ssmtheory.errors import BackendError
 from ssmtheory.scan import triton_kernels as kernels
 from ssmtheory.scan.c_backend import same_groups
-from ssmtheory.scan.problem import Reduce, chunk_length
+from ssmtheory.scan.problem import ARRAYS, OPERATOR_BACKWARD, OPERATOR_FORWARD, Reduce, chunk_length
 
 __all__ = ["CHUNK", "interpreted", "selective_scan"]
 
-ARRAYS = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state", "reset")
 #: Steps between two kept states, by arithmetic: as many as a thread can hold in its registers.
 CHUNK = {"float": 8, "double": 4, "complex": 2}
 #: Channels of a program, a warp for each 32; states and channels of one when states are carried from chunk to chunk.
 _WIDEST, _CARRY_BLOCK, _CARRY_CHUNK = 128, 128, 4
 #: Sizes of the boundary states of a span, and of the states that `reduce` sees at once.
 _SPAN_BYTES, _REDUCE_BYTES = 1 << 28, 1 << 26
-_INPUTS = (
-    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
-    "Tensor? initial_state, Tensor? reset"
-)
-_OPTIONS = "bool softplus, bool reverse, int scale"
 _FORWARD, _BACKWARD = "ssmtheory::triton_scan", "ssmtheory::triton_scan_backward"
-torch.library.define(_FORWARD, f"({_INPUTS}, {_OPTIONS}, bool keep) -> (Tensor, Tensor, Tensor)")
-torch.library.define(
-    _BACKWARD, f"(Tensor? dy, Tensor? dlast, Tensor kept, {_INPUTS}, {_OPTIONS}) -> ({', '.join(['Tensor'] * 9)})"
-)
+torch.library.define(_FORWARD, OPERATOR_FORWARD)
+torch.library.define(_BACKWARD, OPERATOR_BACKWARD)
 
 
 def interpreted() -> bool:
