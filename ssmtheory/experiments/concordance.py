@@ -39,6 +39,7 @@ import numpy as np
 from ssmtheory.dynamics import concordance, depth, input_output
 from ssmtheory.errors import ConfigError, InputError
 from ssmtheory.experiments import base, token_dynamics
+from ssmtheory.experiments._intervals import measured, said
 from ssmtheory.results.schema import DatasetSchema, Dimension, Variable
 
 if TYPE_CHECKING:
@@ -57,20 +58,10 @@ _FREE_OF_OUT = ("q", "kappa")
 _PIECE = 10  # frames of a "sequence" of the block
 
 _EVIDENCE = {"flag_values": [0, 1], "flag_meanings": "no_evidence evidence"}
-_HIGH, _LOW = "upper end of its 95 % bootstrap interval", "lower end of its 95 % bootstrap interval"
 
 
 def _f(dims: tuple[str, ...], units: str, long_name: str) -> Variable:
     return Variable(dims, "float64", units, long_name)
-
-
-def _measured(name: str, dims: tuple[str, ...], units: str, long_name: str) -> dict[str, Variable]:
-    """A number and its interval."""
-    return {
-        name: _f(dims, units, long_name),
-        f"{name}_low": _f(dims, units, f"{_LOW}: {long_name}"),
-        f"{name}_high": _f(dims, units, f"{_HIGH}: {long_name}"),
-    }
 
 
 _M, _ML, _MP, _MLP = ("model",), ("model", "layer"), ("model", "predictor"), ("model", "layer", "predictor")
@@ -85,47 +76,47 @@ SCHEMA = DatasetSchema(
             "layers": Variable(_M, "int32", "1", "layers of the model"),
             "sequences": Variable(_M, "int32", "1", "sequences (of the block: pieces of one utterance)"),
             "training_step": _f(_M, "1", "optimiser steps taken (NaN: unknown)"),
-            **_measured("bits_per_byte", _M, "bit", "loss on the sequences, per byte"),
-            **_measured("chi", _M, "1", "mean of chi over layers"),
-            **_measured("share", ("model", "part"), "1", "mean of the shares over layers"),
+            **measured("bits_per_byte", _M, "bit", "loss on the sequences, per byte"),
+            **measured("chi", _M, "1", "mean of chi over layers"),
+            **measured("share", ("model", "part"), "1", "mean of the shares over layers"),
         },
         "layers": {
-            **_measured("q_positive", _ML, "1", "fraction of tokens with q > 0"),
-            **_measured("g_positive", _ML, "1", "fraction of tokens with g > 0"),
-            **_measured("majority", _ML, "1", "base rate: fraction of the layer's majority sign of g"),
-            **_measured("chi", _ML, "1", "fraction of tokens with |g_self + g_hist| > |g_skip + g_bias|"),
-            **_measured("share", ("model", "layer", "part"), "1", "share of the variance of g: cov(part, g)/var(g)"),
-            **_measured("growth", _ML, "1/layer", "mean ln |r| after minus before the layer"),
-            **_measured("predicted_growth", _ML, "1/layer", "mean of q Delta: the rate of dx/dt = q Delta x"),
-            **_measured("coherent_share", _ML, "1", "2 g/(2 g + step^2), of the means over tokens"),
-            **_measured("t_c", _ML, "layer", "median of 1/(2 |q| Delta)"),
+            **measured("q_positive", _ML, "1", "fraction of tokens with q > 0"),
+            **measured("g_positive", _ML, "1", "fraction of tokens with g > 0"),
+            **measured("majority", _ML, "1", "base rate: fraction of the layer's majority sign of g"),
+            **measured("chi", _ML, "1", "fraction of tokens with |g_self + g_hist| > |g_skip + g_bias|"),
+            **measured("share", ("model", "layer", "part"), "1", "share of the variance of g: cov(part, g)/var(g)"),
+            **measured("growth", _ML, "1/layer", "mean ln |r| after minus before the layer"),
+            **measured("predicted_growth", _ML, "1/layer", "mean of q Delta: the rate of dx/dt = q Delta x"),
+            **measured("coherent_share", _ML, "1", "2 g/(2 g + step^2), of the means over tokens"),
+            **measured("t_c", _ML, "layer", "median of 1/(2 |q| Delta)"),
             "split_residual": _f(_ML, "1", "largest |g - sum of its parts| over the largest |part|"),
         },
         "depth": {
-            **_measured("log_norm", ("model", "depth"), "1", "mean of ln |r|"),
-            **_measured("norm_exponent", _M, "1", "slope of the mean ln |r| against ln depth (convergent law: -1/2)"),
-            **_measured("fit_geometric", _M, "1", "R^2 of ln |r| linear in depth"),
-            **_measured("fit_square", _M, "1", "R^2 of |r|^2 linear in depth (steps of random direction)"),
+            **measured("log_norm", ("model", "depth"), "1", "mean of ln |r|"),
+            **measured("norm_exponent", _M, "1", "slope of the mean ln |r| against ln depth (convergent law: -1/2)"),
+            **measured("fit_geometric", _M, "1", "R^2 of ln |r| linear in depth"),
+            **measured("fit_square", _M, "1", "R^2 of |r|^2 linear in depth (steps of random direction)"),
         },
         "tests": {
-            **_measured("kappa", _MP, "1", "stratified kappa: sum(c - chance)/sum(1 - chance) over layers"),
+            **measured("kappa", _MP, "1", "stratified kappa: sum(c - chance)/sum(1 - chance) over layers"),
             "kappa_null_low": _f(_MP, "1", "2.5 % point of kappa with sequences permuted"),
             "kappa_null_high": _f(_MP, "1", "97.5 % point of kappa with sequences permuted"),
-            **_measured("agreement", _MP, "1", "mean over layers of P(sign of the predictor = sign of g)"),
+            **measured("agreement", _MP, "1", "mean over layers of P(sign of the predictor = sign of g)"),
             "chance": _f(_MP, "1", "mean over layers of the agreement of independent signs with these margins"),
-            **_measured("baseline", _MP, "1", "mean over layers of the base rate, at the predictor's positions"),
-            **_measured("spearman", _MP, "1", "mean over layers of the rank correlation with g"),
+            **measured("baseline", _MP, "1", "mean over layers of the base rate, at the predictor's positions"),
+            **measured("spearman", _MP, "1", "mean over layers of the rank correlation with g"),
             "evidence": Variable(_MP, "int8", "1", "above the base rate and the permuted sequences", attrs=_EVIDENCE),
             "layers_above_chance": _f(_MP, "1", "layers with agreement above chance (NaN: contains W_out)"),
             "p_count": _f(_MP, "1", "two-sided p of their number, layers as fair coins (NaN: contains W_out)"),
             "p_sum": _f(_MP, "1", "two-sided p of the summed excess among all sign flips (NaN: contains W_out)"),
         },
         "layer_tests": {
-            **_measured("agreement", _MLP, "1", "P(sign of the predictor = sign of g)"),
+            **measured("agreement", _MLP, "1", "P(sign of the predictor = sign of g)"),
             "chance": _f(_MLP, "1", "agreement of independent signs with these margins"),
             "null_low": _f(_MLP, "1", "2.5 % point of the agreement with sequences permuted"),
             "null_high": _f(_MLP, "1", "97.5 % point of the agreement with sequences permuted"),
-            **_measured("spearman", _MLP, "1", "rank correlation of predictor and g"),
+            **measured("spearman", _MLP, "1", "rank correlation of predictor and g"),
         },
     },
     dimensions={"model": Dimension("model"), "part": Dimension("term of the radial rate")},
@@ -538,12 +529,6 @@ def assemble(plan: base.Plan, parts: Mapping[str, Mapping[str, np.ndarray]]) -> 
 
 
 # ---------------------------------------------------------------------- in words
-def _said(data: Any, name: str, form: str = ".3f", **at: Any) -> str:
-    """A number with its interval."""
-    value, low, high = (float(data[n].isel(at)) for n in (name, f"{name}_low", f"{name}_high"))
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]" if np.isfinite(low) else f"{value:{form}}"
-
-
 def verdict(tree: xr.DataTree) -> list[str]:
     """Say for each model whether the theory's signs predict, what decides instead, and how far depth reaches."""
     models, layers, tests, deep = (tree[name].to_dataset() for name in ("models", "layers", "tests", "depth"))
@@ -556,8 +541,8 @@ def verdict(tree: xr.DataTree) -> list[str]:
         at = {"model": i, "predictor": names.index("q")}
         known = bool(tests["evidence"].isel(at))
         sentence = (
-            f"{head}: the sign of q and that of g agree in {_said(tests, 'agreement', '.1%', **at)}, the base rate is "
-            f"{_said(tests, 'baseline', '.1%', **at)}; kappa {_said(tests, 'kappa', '+.3f', **at)}, permuted "
+            f"{head}: the sign of q and that of g agree in {said(tests, 'agreement', '.1%', **at)}, the base rate is "
+            f"{said(tests, 'baseline', '.1%', **at)}; kappa {said(tests, 'kappa', '+.3f', **at)}, permuted "
             f"[{float(tests['kappa_null_low'].isel(at)):+.3f}, {float(tests['kappa_null_high'].isel(at)):+.3f}]"
         )
         if K > 1:
@@ -571,7 +556,7 @@ def verdict(tree: xr.DataTree) -> list[str]:
         out.append(
             "  Kernel and linear value path: "
             + "; ".join(
-                f"{name} {_said(tests, 'kappa', '+.3f', model=i, predictor=names.index(name))} "
+                f"{name} {said(tests, 'kappa', '+.3f', model=i, predictor=names.index(name))} "
                 f"({'evidence' if flags[name] else 'no evidence'})"
                 for name in theory
             )
@@ -581,26 +566,26 @@ def verdict(tree: xr.DataTree) -> list[str]:
         out.append(
             "  Terms of g: "
             + ", ".join(
-                f"{name} {_said(tests, 'kappa', '+.3f', model=i, predictor=names.index(name))}" for name in part_of_g
+                f"{name} {said(tests, 'kappa', '+.3f', model=i, predictor=names.index(name))}" for name in part_of_g
             )
             + "."
         )
         most = int(np.argmax(layers["chi"].values[i, :K]))
-        shares = ", ".join(f"{part} {_said(models, 'share', '.0%', model=i, part=j)}" for j, part in enumerate(PARTS))
+        shares = ", ".join(f"{part} {said(models, 'share', '.0%', model=i, part=j)}" for j, part in enumerate(PARTS))
         out.append(
-            f"  Another S_B and S_C could change the sign of g in {_said(models, 'chi', '.1%', model=i)} of tokens, "
-            f"at most in layer {most}: {_said(layers, 'chi', '.1%', model=i, layer=most)}; shares of the variance of g "
+            f"  Another S_B and S_C could change the sign of g in {said(models, 'chi', '.1%', model=i)} of tokens, "
+            f"at most in layer {most}: {said(layers, 'chi', '.1%', model=i, layer=most)}; shares of the variance of g "
             f"(mean over layers): {shares}."
         )
         if not hypothetical and K > 1:
             least = int(np.argmin(layers["t_c"].values[i, :K]))
             geometric = bool(deep["fit_geometric"].values[i] > deep["fit_square"].values[i])
             out.append(
-                f"  Depth: ln |r| grows with ln depth by {_said(deep, 'norm_exponent', '+.3f', model=i)} (the "
-                f"convergent law would be -1/2); R^2 of ln |r| in depth {_said(deep, 'fit_geometric', model=i)}, of "
-                f"|r|^2 {_said(deep, 'fit_square', model=i)}: more like "
+                f"  Depth: ln |r| grows with ln depth by {said(deep, 'norm_exponent', '+.3f', model=i)} (the "
+                f"convergent law would be -1/2); R^2 of ln |r| in depth {said(deep, 'fit_geometric', model=i)}, of "
+                f"|r|^2 {said(deep, 'fit_square', model=i)}: more like "
                 f"{'geometric growth' if geometric else 'steps of random direction'}; the shortest t_c is "
-                f"{_said(layers, 't_c', '.3g', model=i, layer=least)} layers (layer {least}), of {K} there are."
+                f"{said(layers, 't_c', '.3g', model=i, layer=least)} layers (layer {least}), of {K} there are."
             )
     if BLOCK not in [str(m) for m in models["model"].values]:
         out.append(f"The trained block {BLOCK} was not measured: it needs the folder that --block names.")

@@ -41,6 +41,7 @@ import numpy as np
 from ssmtheory.dynamics import concordance
 from ssmtheory.errors import BackendError, ConfigError, InputError, nearest
 from ssmtheory.experiments import base, token_dynamics
+from ssmtheory.experiments._intervals import measured, said
 from ssmtheory.results.schema import DatasetSchema, Dimension, Variable
 
 if TYPE_CHECKING:
@@ -61,16 +62,6 @@ _SCALES = {"Delta x 0.5": 0.5, "Delta x 2": 2.0, "Delta x 4": 4.0}
 _RESETS = {"reset 16": 16, "reset 4": 4, "reset 1": 1}
 KINDS = (*OF_M, *_SCALES, "decay x 4", *_RESETS, "skip only", "no skip", "mixer off")
 
-_HIGH, _LOW = "upper end of its 95 % bootstrap interval", "lower end of its 95 % bootstrap interval"
-
-
-def _measured(name: str, dims: tuple[str, ...], units: str, long_name: str) -> dict[str, Variable]:
-    return {
-        name: Variable(dims, "float64", units, long_name),
-        f"{name}_low": Variable(dims, "float64", units, f"{_LOW}: {long_name}"),
-        f"{name}_high": Variable(dims, "float64", units, f"{_HIGH}: {long_name}"),
-    }
-
 
 _IL, _I, _P = ("intervention", "layer"), ("intervention",), ("pair",)
 
@@ -83,26 +74,26 @@ SCHEMA = DatasetSchema(
             "start": Variable(("sequence",), "int64", "token", "position of the sequence's first token in its text"),
             "n_bytes": Variable(("sequence",), "int64", "byte", "bytes of the predicted tokens"),
             "bits_per_byte": Variable(("sequence",), "float64", "bit", "loss of the unchanged model, per byte"),
-            **_measured("loss", (), "bit", "mean loss of the unchanged model, per byte"),
+            **measured("loss", (), "bit", "mean loss of the unchanged model, per byte"),
         },
         "layers": {
-            **_measured("change", _IL, "bit", "change of the loss per byte, this layer changed"),
+            **measured("change", _IL, "bit", "change of the loss per byte, this layer changed"),
             "change_by_sequence": Variable(
                 ("intervention", "layer", "sequence"), "float64", "bit", "change of the loss per byte, by sequence"
             ),
             "distance": Variable(_IL, "float64", "1", "|M' - M|/|M| (Frobenius; NaN: M is not what changes)"),
         },
         "all": {
-            **_measured("change", _I, "bit", "change of the loss per byte, all layers changed"),
+            **measured("change", _I, "bit", "change of the loss per byte, all layers changed"),
             "change_by_sequence": Variable(
                 ("intervention", "sequence"), "float64", "bit", "change of the loss per byte, by sequence"
             ),
-            **_measured("mean_change", _I, "bit", "mean over layers of the change by one layer"),
+            **measured("mean_change", _I, "bit", "mean over layers of the change by one layer"),
             "states": Variable(_I, "int32", "1", "states of a channel in the changed layers"),
         },
         "controls": {
-            **_measured("mean_difference", _P, "bit", "mean over layers of change less that of the random control"),
-            **_measured("all_difference", _P, "bit", "all layers: change less that of the random control"),
+            **measured("mean_difference", _P, "bit", "mean over layers of change less that of the random control"),
+            **measured("all_difference", _P, "bit", "all layers: change less that of the random control"),
         },
     },
     dimensions={
@@ -479,11 +470,6 @@ def assemble(plan: base.Plan, parts: Mapping[str, Mapping[str, np.ndarray]]) -> 
 
 
 # ---------------------------------------------------------------------- in words
-def _said(data: Any, name: str, **at: Any) -> str:
-    value, low, high = (float(data[n].isel(at)) for n in (name, f"{name}_low", f"{name}_high"))
-    return f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
-
-
 def verdict(tree: xr.DataTree) -> list[str]:
     """Say what each change costs in one layer and in all, and whether it costs more than noise of the same size."""
     import json
@@ -503,17 +489,18 @@ def verdict(tree: xr.DataTree) -> list[str]:
             float(np.nanmean(layers["distance"].values[i])) if np.isfinite(layers["distance"].values[i, 0]) else 0
         )
         out.append(
-            f"- {everything['intervention'].values[i]}: all layers {_said(everything, 'change', intervention=i)}; one "
-            f"layer {_said(everything, 'mean_change', intervention=i)} on average, most in layer {most}: "
-            f"{_said(layers, 'change', intervention=i, layer=most)}"
+            f"- {everything['intervention'].values[i]}: "
+            f"all layers {said(everything, 'change', '+.4f', intervention=i)}; "
+            f"one layer {said(everything, 'mean_change', '+.4f', intervention=i)} on average, most in layer {most}: "
+            f"{said(layers, 'change', '+.4f', intervention=i, layer=most)}"
             + (f"; |M' - M|/|M| = {distance:.2f}." if np.isfinite(distance) else ".")
         )
     for i, kind in enumerate(str(k) for k in controls["pair"].values):
         low, high = (float(controls[f"mean_difference_{end}"].values[i]) for end in ("low", "high"))
         found = "more than" if low > 0 else "less than" if high < 0 else "not distinguishable from"
         out.append(
-            f"{kind}: {_said(controls, 'mean_difference', pair=i)} per layer ({found} noise of this size), "
-            f"{_said(controls, 'all_difference', pair=i)} in all layers."
+            f"{kind}: {said(controls, 'mean_difference', '+.4f', pair=i)} per layer ({found} noise of this size), "
+            f"{said(controls, 'all_difference', '+.4f', pair=i)} in all layers."
         )
     return out
 

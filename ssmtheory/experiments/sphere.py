@@ -32,6 +32,7 @@ import numpy as np
 from ssmtheory.dynamics import concordance, depth, sphere
 from ssmtheory.errors import ConfigError, InputError
 from ssmtheory.experiments import base, token_dynamics
+from ssmtheory.experiments._intervals import measured, said
 from ssmtheory.results.schema import DatasetSchema, Dimension, Variable
 
 if TYPE_CHECKING:
@@ -54,20 +55,9 @@ _RESAMPLES = 1000
 _PERMUTATIONS = 1000
 _LATE = 16  # tokens from here on are held against the anchors
 
-_HIGH, _LOW = "upper end of its 95 % bootstrap interval", "lower end of its 95 % bootstrap interval"
-
 
 def _f(dims: tuple[str, ...], units: str, long_name: str) -> Variable:
     return Variable(dims, "float64", units, long_name)
-
-
-def _measured(name: str, dims: tuple[str, ...], units: str, long_name: str) -> dict[str, Variable]:
-    """A number and its interval."""
-    return {
-        name: _f(dims, units, long_name),
-        f"{name}_low": _f(dims, units, f"{_LOW}: {long_name}"),
-        f"{name}_high": _f(dims, units, f"{_HIGH}: {long_name}"),
-    }
 
 
 _M, _MD, _ML, _MI = ("model",), ("model", "depth"), ("model", "layer"), ("model", "iteration")
@@ -82,61 +72,61 @@ SCHEMA = DatasetSchema(
             "layers": Variable(_M, "int32", "1", "layers of the model"),
             "channels": Variable(_M, "int32", "1", "channels of the residual stream"),
             "training_step": _f(_M, "1", "optimiser steps taken (NaN: unknown)"),
-            **_measured("beta_median", _M, "1", "mean over texts of the median token's exponent to its first token"),
-            **_measured("above_half", _M, "1", "fraction of tokens whose exponent to their first token is above 1/2"),
-            **_measured("norm_linearity", _M, "1", "R^2 of mean ln |r| linear in depth; 1: the two laws look alike"),
-            **_measured("tied_exponent", _M, "1", "x in |P_u F|/|F| ~ |r|^-x, last layer repeated, second half"),
+            **measured("beta_median", _M, "1", "mean over texts of the median token's exponent to its first token"),
+            **measured("above_half", _M, "1", "fraction of tokens whose exponent to their first token is above 1/2"),
+            **measured("norm_linearity", _M, "1", "R^2 of mean ln |r| linear in depth; 1: the two laws look alike"),
+            **measured("tied_exponent", _M, "1", "x in |P_u F|/|F| ~ |r|^-x, last layer repeated, second half"),
         },
         "depth": {
-            **_measured("log_norm", _MD, "1", "mean of ln |r|"),
-            **_measured("cosine", _MD, "1", "mean cosine of two tokens of one text"),
-            **_measured("cosine_other", _MD, "1", "mean cosine of tokens of different texts of one source"),
-            **_measured("cosine_excess", _MD, "1", "mean cosine within a text less that between texts"),
-            **_measured("cosine_centred", _MD, "1", "mean cosine within a text, the mean direction of others removed"),
-            **_measured("rank", _MD, "1", "effective rank of a text's directions"),
-            **_measured("rank_centred", _MD, "1", "effective rank, the mean direction of other texts removed"),
-            **_measured("sine", _MD, "1", "rms sine between two tokens of one text"),
-            **_measured("sine_centred", _MD, "1", "rms sine within a text, the mean direction of others removed"),
-            **_measured("sine_other", _MD, "1", "rms sine between tokens of different texts"),
-            **_measured("sine_first", _MD, "1", "rms sine of late tokens to their first token"),
-            **_measured("sine_first_other", _MD, "1", "rms sine of late tokens to the first token of other texts"),
-            **_measured("sine_last", _MD, "1", "rms sine of a token to its own last direction"),
-            **_measured("sine_last_control", _MD, "1", "the same if every update were orthogonal to all before"),
+            **measured("log_norm", _MD, "1", "mean of ln |r|"),
+            **measured("cosine", _MD, "1", "mean cosine of two tokens of one text"),
+            **measured("cosine_other", _MD, "1", "mean cosine of tokens of different texts of one source"),
+            **measured("cosine_excess", _MD, "1", "mean cosine within a text less that between texts"),
+            **measured("cosine_centred", _MD, "1", "mean cosine within a text, the mean direction of others removed"),
+            **measured("rank", _MD, "1", "effective rank of a text's directions"),
+            **measured("rank_centred", _MD, "1", "effective rank, the mean direction of other texts removed"),
+            **measured("sine", _MD, "1", "rms sine between two tokens of one text"),
+            **measured("sine_centred", _MD, "1", "rms sine within a text, the mean direction of others removed"),
+            **measured("sine_other", _MD, "1", "rms sine between tokens of different texts"),
+            **measured("sine_first", _MD, "1", "rms sine of late tokens to their first token"),
+            **measured("sine_first_other", _MD, "1", "rms sine of late tokens to the first token of other texts"),
+            **measured("sine_last", _MD, "1", "rms sine of a token to its own last direction"),
+            **measured("sine_last_control", _MD, "1", "the same if every update were orthogonal to all before"),
         },
         "anchors": {
-            **_measured("own", _MDA, "1", "mean cosine of late tokens to the own anchor token"),
-            **_measured("other", _MDA, "1", "mean cosine of late tokens to the anchor token of other texts"),
-            **_measured("excess", _MDA, "1", "own less other"),
-            **_measured("first_excess", _M, "1", "at the end: excess of the first token less the mean of the others'"),
+            **measured("own", _MDA, "1", "mean cosine of late tokens to the own anchor token"),
+            **measured("other", _MDA, "1", "mean cosine of late tokens to the anchor token of other texts"),
+            **measured("excess", _MDA, "1", "own less other"),
+            **measured("first_excess", _M, "1", "at the end: excess of the first token less the mean of the others'"),
             "null_low": _f(_MDA, "1", "2.5 % point of own with texts permuted, less other"),
             "null_high": _f(_MDA, "1", "97.5 % point of own with texts permuted, less other"),
             "p": _f(_MDA, "1", "share of permutations (and the identity) with at least the excess found"),
         },
         "layers": {
-            **_measured("along", _ML, "1", "mean of <u, F>/|F|"),
-            **_measured("residual", _ML, "1", "mean of |P_u F|/|F|: zero at a nonlinear eigenvector"),
-            **_measured("angle", _ML, "rad", "mean angle by which the layer turns a token"),
-            **_measured("growth", _ML, "1", "mean of ln |r| after less before"),
-            **_measured("common_share", _ML, "1", "share of mean |F|^2 that different texts have in common"),
-            **_measured("text_share", _ML, "1", "share of mean |F|^2 that tokens of one text have in common beyond it"),
-            **_measured("common_along", _ML, "1", "cosine of the common update to the common direction"),
-            **_measured("g", _ML, "1", "mean radial rate <u, F>/|r|"),
-            **_measured("g_common", _ML, "1", "mean radial rate of the common update of other texts"),
+            **measured("along", _ML, "1", "mean of <u, F>/|F|"),
+            **measured("residual", _ML, "1", "mean of |P_u F|/|F|: zero at a nonlinear eigenvector"),
+            **measured("angle", _ML, "rad", "mean angle by which the layer turns a token"),
+            **measured("growth", _ML, "1", "mean of ln |r| after less before"),
+            **measured("common_share", _ML, "1", "share of mean |F|^2 that different texts have in common"),
+            **measured("text_share", _ML, "1", "share of mean |F|^2 that tokens of one text have in common beyond it"),
+            **measured("common_along", _ML, "1", "cosine of the common update to the common direction"),
+            **measured("g", _ML, "1", "mean radial rate <u, F>/|r|"),
+            **measured("g_common", _ML, "1", "mean radial rate of the common update of other texts"),
         },
         "rates": {
-            **_measured("exponent", _MQR, "1", "x in sine ~ |r|^-x: minus the slope of ln sine against ln |r|"),
-            **_measured("per_layer", _MQR, "1/layer", "minus the slope of ln sine against depth"),
-            **_measured("fit_norm", _MQR, "1", "R^2 of ln sine linear in ln |r|"),
-            **_measured("fit_depth", _MQR, "1", "R^2 of ln sine linear in depth"),
-            **_measured("fit_gain", _MQR, "1", "R^2 in ln |r| less R^2 in depth: > 0 for the theory's law"),
+            **measured("exponent", _MQR, "1", "x in sine ~ |r|^-x: minus the slope of ln sine against ln |r|"),
+            **measured("per_layer", _MQR, "1/layer", "minus the slope of ln sine against depth"),
+            **measured("fit_norm", _MQR, "1", "R^2 of ln sine linear in ln |r|"),
+            **measured("fit_depth", _MQR, "1", "R^2 of ln sine linear in depth"),
+            **measured("fit_gain", _MQR, "1", "R^2 in ln |r| less R^2 in depth: > 0 for the theory's law"),
         },
         "tied": {
-            **_measured("residual", _MI, "1", "rms of |P_u F|/|F| after so many repetitions of the last layer"),
-            **_measured("log_norm", _MI, "1", "mean of ln |r|"),
-            **_measured("turn", _MI, "1", "mean cosine to the model's own last direction"),
-            **_measured("cosine", _MI, "1", "mean cosine of two tokens of one text"),
-            **_measured("cosine_other", _MI, "1", "mean cosine of tokens of different texts of one source"),
-            **_measured("first_excess", _MI, "1", "cosine of late tokens to the own first token less other texts'"),
+            **measured("residual", _MI, "1", "rms of |P_u F|/|F| after so many repetitions of the last layer"),
+            **measured("log_norm", _MI, "1", "mean of ln |r|"),
+            **measured("turn", _MI, "1", "mean cosine to the model's own last direction"),
+            **measured("cosine", _MI, "1", "mean cosine of two tokens of one text"),
+            **measured("cosine_other", _MI, "1", "mean cosine of tokens of different texts of one source"),
+            **measured("first_excess", _MI, "1", "cosine of late tokens to the own first token less other texts'"),
         },
     },
     dimensions={
@@ -562,12 +552,6 @@ def assemble(plan: base.Plan, parts: Mapping[str, Mapping[str, np.ndarray]]) -> 
 
 
 # ---------------------------------------------------------------------- in words
-def _said(data: Any, name: str, form: str = ".3f", **at: Any) -> str:
-    """A number with its interval."""
-    value, low, high = (float(data[n].isel(at)) for n in (name, f"{name}_low", f"{name}_high"))
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]" if np.isfinite(low) else f"{value:{form}}"
-
-
 def verdict(tree: xr.DataTree) -> list[str]:
     """Say for each model which statements of the theory its directions follow, with intervals."""
     models, deep, anchors, layers, rates, tied = (
@@ -580,26 +564,26 @@ def verdict(tree: xr.DataTree) -> list[str]:
         end: Any = {"model": i, "depth": K}
 
         def rate(name: str, quantity: str, i: int = i) -> str:
-            return _said(rates, name, model=i, range=1, quantity=QUANTITIES.index(quantity))
+            return said(rates, name, model=i, range=1, quantity=QUANTITIES.index(quantity))
 
         beyond = float(deep["cosine_excess_low"].isel(end)) > 0
         least = int(np.argmin(deep["cosine"].values[i, : K + 1]))
         out.append(
             f"{model} (sha256 {models['sha256'].values[i][:12]}): clustering "
             f"{'beyond' if beyond else 'no more than'} what all texts share: the mean cosine of a text's "
-            f"tokens goes from {_said(deep, 'cosine', model=i, depth=least)} at depth {least} to "
-            f"{_said(deep, 'cosine', **end)} at the end, between texts it ends at {_said(deep, 'cosine_other', **end)} "
-            f"(difference {_said(deep, 'cosine_excess', '+.3f', **end)}); with the common direction removed "
-            f"{_said(deep, 'cosine_centred', **end)}. Effective rank of the directions "
-            f"{_said(deep, 'rank', '.1f', **end)}, at most {float(np.nanmax(deep['rank'].values[i])):.1f} on the way."
+            f"tokens goes from {said(deep, 'cosine', model=i, depth=least)} at depth {least} to "
+            f"{said(deep, 'cosine', **end)} at the end, between texts it ends at {said(deep, 'cosine_other', **end)} "
+            f"(difference {said(deep, 'cosine_excess', '+.3f', **end)}); with the common direction removed "
+            f"{said(deep, 'cosine_centred', **end)}. Effective rank of the directions "
+            f"{said(deep, 'rank', '.1f', **end)}, at most {float(np.nanmax(deep['rank'].values[i])):.1f} on the way."
         )
         out.append(
             f"  Rate, second half of the layers: sine ~ |r|^-x with x = {rate('exponent', 'pairs')} "
             f"({rate('per_layer', 'pairs')} per layer), between texts {rate('exponent', 'pairs_other')}, common "
             f"direction removed {rate('exponent', 'pairs_centred')}; R^2 against ln |r| less R^2 against depth "
             f"{rate('fit_gain', 'pairs')}; over all layers x = "
-            f"{_said(rates, 'exponent', model=i, range=0, quantity=0)}. ln |r| itself is linear in depth with R^2 = "
-            f"{_said(models, 'norm_linearity', model=i)}."
+            f"{said(rates, 'exponent', model=i, range=0, quantity=0)}. ln |r| itself is linear in depth with R^2 = "
+            f"{said(models, 'norm_linearity', model=i)}."
         )
         first: Any = {"model": i, "depth": K, "anchor": 0}
         pulled = float(anchors["excess_low"].isel(first)) > 0 and float(anchors["p"].isel(first)) < 0.05
@@ -607,38 +591,38 @@ def verdict(tree: xr.DataTree) -> list[str]:
         found = "attraction to the first token" if special else "a pull of the text" if pulled else "none"
         out.append(
             f"  First-token attraction: {found}. Cosine to the own first token less other texts' "
-            f"{_said(anchors, 'excess', '+.3f', **first)} (permuted [{float(anchors['null_low'].isel(first)):+.3f}, "
+            f"{said(anchors, 'excess', '+.3f', **first)} (permuted [{float(anchors['null_low'].isel(first)):+.3f}, "
             f"{float(anchors['null_high'].isel(first)):+.3f}], p = {float(anchors['p'].isel(first)):.2g}), less the "
             f"same for tokens {', '.join(str(a) for a in ANCHORS[1:])}: "
-            f"{_said(anchors, 'first_excess', '+.3f', model=i)}; exponent {rate('exponent', 'first')} to the own, "
+            f"{said(anchors, 'first_excess', '+.3f', model=i)}; exponent {rate('exponent', 'first')} to the own, "
             f"{rate('exponent', 'first_other')} to another first token (bound 1/2), above 1/2 at "
-            f"{_said(models, 'above_half', '.1%', model=i)} of tokens."
+            f"{said(models, 'above_half', '.1%', model=i)} of tokens."
         )
         d = int(models["channels"].values[i])
         final: Any = {"model": i, "layer": K - 1}
         nearest = int(np.argmin(layers["residual"].values[i, :K]))
         out.append(
-            f"  Limit directions: |P_u F|/|F| = {_said(layers, 'residual', **final)} in the last layer, least "
-            f"{_said(layers, 'residual', model=i, layer=nearest)} in layer {nearest} (random "
+            f"  Limit directions: |P_u F|/|F| = {said(layers, 'residual', **final)} in the last layer, least "
+            f"{said(layers, 'residual', model=i, layer=nearest)} in layer {nearest} (random "
             f"{np.sqrt(1 - 1 / d):.3f}, nonlinear eigenvector 0); the last layer turns a token by "
-            f"{_said(layers, 'angle', **final)} rad while ln |r| grows by {_said(layers, 'growth', **final)}. Sine to "
+            f"{said(layers, 'angle', **final)} rad while ln |r| grows by {said(layers, 'growth', **final)}. Sine to "
             f"the own last direction falls with x = {rate('exponent', 'last')}, with orthogonal updates it would be "
             f"{rate('exponent', 'last_control')}."
         )
         at: Any = {"model": i, "iteration": -1}
         out.append(
             f"  The last layer repeated {last_step} times: |P_u F|/|F| falls from "
-            f"{_said(tied, 'residual', model=i, iteration=0)} to {_said(tied, 'residual', **at)}, as |r|^-x with x = "
-            f"{_said(models, 'tied_exponent', model=i)}; cosine to the model's own last direction "
-            f"{_said(tied, 'turn', **at)}; cosine of tokens {_said(tied, 'cosine', **at)}, between texts "
-            f"{_said(tied, 'cosine_other', **at)}; to the own first token less others' "
-            f"{_said(tied, 'first_excess', '+.3f', **at)}."
+            f"{said(tied, 'residual', model=i, iteration=0)} to {said(tied, 'residual', **at)}, as |r|^-x with x = "
+            f"{said(models, 'tied_exponent', model=i)}; cosine to the model's own last direction "
+            f"{said(tied, 'turn', **at)}; cosine of tokens {said(tied, 'cosine', **at)}, between texts "
+            f"{said(tied, 'cosine_other', **at)}; to the own first token less others' "
+            f"{said(tied, 'first_excess', '+.3f', **at)}."
         )
         out.append(
-            f"  Update of the last layer: {_said(layers, 'common_share', '.1%', **final)} of |F|^2 is common to texts "
-            f"(cosine to the common direction {_said(layers, 'common_along', '+.2f', **final)}), "
-            f"{_said(layers, 'text_share', '.1%', **final)} more to the tokens of one text; it gives "
-            f"{_said(layers, 'g_common', '+.3f', **final)} of the radial rate {_said(layers, 'g', '+.3f', **final)}."
+            f"  Update of the last layer: {said(layers, 'common_share', '.1%', **final)} of |F|^2 is common to texts "
+            f"(cosine to the common direction {said(layers, 'common_along', '+.2f', **final)}), "
+            f"{said(layers, 'text_share', '.1%', **final)} more to the tokens of one text; it gives "
+            f"{said(layers, 'g_common', '+.3f', **final)} of the radial rate {said(layers, 'g', '+.3f', **final)}."
         )
     out.append(
         "Intervals: 95 % bootstrap over texts of a fixed model; other texts are of the same source. The theory is of "
