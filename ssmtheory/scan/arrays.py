@@ -16,6 +16,9 @@ __all__ = ["array_kind", "common_namespace", "compute_dtype", "dtype_name", "kin
 _KINDS = {"numpy": "a NumPy array", "torch": "a PyTorch tensor", "jax": "a JAX array"}
 REAL = ("float16", "bfloat16", "float32", "float64")
 COMPLEX = ("complex64", "complex128")
+#: A float32 convolution kernel of more values than this is computed in float64 and rounded: its length is then about
+#: phases, and an FFT of that length costs more than the kernel does.
+LONG_KERNEL = 1 << 15
 
 
 def array_kind(value: object) -> str | None:

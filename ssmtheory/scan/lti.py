@@ -40,7 +40,7 @@ from array_api_compat import array_namespace, device
 
 from ssmtheory.errors import InputError, nearest
 from ssmtheory.scan.api import _resolve, linear_recurrence
-from ssmtheory.scan.arrays import COMPLEX, REAL, dtype_name, kind_of
+from ssmtheory.scan.arrays import COMPLEX, LONG_KERNEL, REAL, dtype_name, kind_of
 from ssmtheory.typing import Array, Namespace
 
 __all__ = [
@@ -316,7 +316,9 @@ def vandermonde_kernel(
         dt: (channel,) or a scalar, step in s; None: the poles are those of discrete time (LRU).
         discretization: "zoh", "bilinear" or "dirac"; see :func:`discretize_diagonal`.
         conjugate_pairs: 2 Re, for states that stand for themselves and their conjugates; False: Re.
-        dtype: "float32" or "float64", of the result; None for the widest of the inputs.
+        dtype: "float32" or "float64", of the result; None for the widest of the inputs. A float32 kernel of more than
+            32,768 values is computed in float64 and rounded once; shorter ones, in half the time, by float32 products
+            whose errors reach 3e-7 of the largest value where no state decays.
         backend: "auto", "c" or that of the arrays.
 
     Returns:
@@ -355,7 +357,10 @@ def vandermonde_kernel(
         if factor is not None:
             c = c * factor
         if name != "c":
-            return scale * power_sums(w, c, length, real=True, precision=real)
+            precision = "float64" if length > LONG_KERNEL else real
+            return xp.astype(
+                scale * power_sums(w, c, length, real=True, precision=precision), getattr(xp, real), copy=False
+            )
         channels = shape[-2] if len(shape) > 1 else 1
         w = xp.broadcast_to(w, (channels, shape[-1]))
         c = xp.reshape(c, (math.prod(shape[:-2]), channels, shape[-1]))

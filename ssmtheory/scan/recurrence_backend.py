@@ -5,7 +5,8 @@ diagonal time-invariant system, and its convolution kernel. Arrays of any stride
 library is loaded with ctypes; :mod:`ssmtheory.scan.recurrence_torch` puts the derivatives into autograd.
 
 Arithmetic: the recurrence runs in float64 whatever the arrays hold. The scan and the kernel take their parameters in
-complex128 and carry the state so; products inside a chunk of 32 steps are of the precision of u.
+complex128 and carry the state so; products inside a chunk of 32 steps are of the precision of u, of long kernels in
+float64.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ssmtheory.scan import compiled
-from ssmtheory.scan.arrays import dtype_name
+from ssmtheory.scan.arrays import LONG_KERNEL, dtype_name
 
 __all__ = [
     "kernel_backward", "kernel_forward", "library", "library_path", "linear_backward", "linear_forward", "lti_backward",
@@ -33,6 +34,8 @@ _COMPLEX_OF = {"float32": "complex64", "float64": "complex128"}
 _REAL_OF = {"float32": "float32", "float64": "float64", "complex64": "float32", "complex128": "float64"}
 #: Fewer lanes than this are not worth a row of their own where another axis is longer.
 _FEW_LANES = 16
+#: Values of a float32 kernel that are computed in float64 at once.
+_WIDE_VALUES = 1 << 23
 
 
 class _View(ctypes.Structure):
@@ -348,7 +351,7 @@ def kernel_forward(w: Any, c: Any, length: int, scale: float, dtype: str, keep: 
     Args:
         w: (channel, state) complex.
         c: (batch, channel, state) complex; many kernels of the same poles.
-        length: number of values.
+        length: number of values. A float32 kernel of more than `LONG_KERNEL` is computed in float64 and rounded.
         scale: factor of the real part.
         dtype: of the result, "float32" or "float64".
         keep: also return what :func:`kernel_backward` starts from.
@@ -361,6 +364,15 @@ def kernel_forward(w: Any, c: Any, length: int, scale: float, dtype: str, keep: 
     sizes = batch, length, channels
     K = compiled.empty(c, (batch, channels, length), dtype)
     kept = _checkpoints(c, sizes, states) if keep else None
+    if dtype == "float32" and length > LONG_KERNEL:
+        some = max(1, _WIDE_VALUES // max(1, batch * length))
+        for start in range(0, channels, some):
+            at = slice(start, start + some)
+            part, states_kept = kernel_forward(w[at], c[:, at], length, scale, "float64", keep)
+            K[:, at] = part
+            if kept is not None:
+                kept[:, :, at] = states_kept
+        return K, kept
     problem = _problem(w, sizes, dtype == "float64", scale=scale, reverse=0)
     problem.kept = compiled.address(kept)
     problem.y, problem.h0 = _view(K.swapaxes(1, 2)), _view(c)

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -23,6 +22,7 @@ from ssmtheory.scan import (
     recurrence_backend,
     vandermonde_kernel,
 )
+from ssmtheory.scan.arrays import LONG_KERNEL
 from ssmtheory.scan.lti import _fast_length, power_sums
 
 KINDS = ["numpy", "torch", "jax", "c", "c-torch"]
@@ -135,28 +135,52 @@ def test_compiled_scan_in_float32(isa: int, layout: str, monkeypatch: pytest.Mon
     assert np.abs(K - exact).max() < 2e-7 * np.abs(exact).max()
 
 
-@pytest.mark.parametrize("kind", ["numpy", "c"])
+@pytest.mark.parametrize("kind", ["numpy", "c", "c-torch"])
 @pytest.mark.parametrize("form", ["near-unitary", "s4d"])
 def test_a_million_steps_keep_their_phase(kind: str, form: str) -> None:
-    """Spots of the kernel at 40 digits; parameters are exact in float32."""
+    """Every value of the kernel, from phases in extended precision; parameters are exact in float32."""
     length, N = 1_000_000, 8
     real = np.full(N, -2 / length if form == "near-unitary" else -0.5, "f4")
     imag = (np.pi * np.arange(N) / (N if form == "near-unitary" else 1)).astype("f4")
     dt = np.float32(1.0 if form == "near-unitary" else 1e-3)
     A = (real + 1j * imag).astype("c8")[None]
     c = np.random.default_rng(5).normal(size=(1, N)).astype("f4").astype("c8")
-    K = vandermonde_kernel(A, c, length, dt=np.asarray(dt), discretization="dirac", backend=kind)
+    arrays = [torch.tensor(x) if kind == "c-torch" else x for x in (A, c, np.asarray(dt))]
+    K = np.asarray(vandermonde_kernel(*arrays[:2], length, dt=arrays[2], discretization="dirac", backend=backend(kind)))
     assert K.dtype == np.float32
-    scale = np.abs(K).max()
-    with mpmath.workdps(40):
-        for k in (0, 1, 1000, 524_287, 999_998, 999_999):
-            terms = [
-                mpmath.mpf(float(c[0, n].real)) * mpmath.exp(k * mpmath.mpf(float(dt)) * mpmath.mpc(complex(A[0, n])))
-                for n in range(N)
-            ]
-            exact = float(2 * mpmath.fsum(terms).real)
-            # one rounding of each of 16 products
-            assert abs(K[0, k] - exact) < 1.5e-7 * scale
+    exact = np.zeros(length, np.longdouble)
+    t = np.arange(length, dtype=np.longdouble) * np.longdouble(dt)
+    for n in range(N):
+        exact += (
+            2 * np.longdouble(c[0, n].real) * np.exp(np.longdouble(real[n]) * t) * np.cos(np.longdouble(imag[n]) * t)
+        )
+    # one rounding to float32
+    assert np.abs(K[0] - exact).max() < 6.1e-8 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("kind", ["numpy", "c-torch"])
+def test_long_kernels_in_blocks_and_their_gradient(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The float64 detour of a long float32 kernel changes neither channels nor gradients."""
+    length, rng = LONG_KERNEL + 5, np.random.default_rng(6)
+    monkeypatch.setattr(recurrence_backend, "_WIDE_VALUES", 4 * length)
+    w = np.exp(rng.uniform(-1e-3, 0, (5, 3)) + 1j * rng.uniform(0, 3, (5, 3))).astype("c8")
+    c = (rng.normal(size=(2, 5, 3)) + 1j * rng.normal(size=(2, 5, 3))).astype("c8")
+    if kind == "numpy":
+        K = vandermonde_kernel(w, c, length, backend="numpy")
+    else:
+        leaves = [torch.tensor(x, requires_grad=True) for x in (w, c)]
+        K = vandermonde_kernel(*leaves, length, backend=backend(kind))
+        weight = torch.tensor(rng.normal(size=tuple(K.shape)), dtype=torch.float32)
+        (K * weight).sum().backward()
+        wide = [torch.tensor(x, dtype=torch.complex128, requires_grad=True) for x in (w, c)]
+        (vandermonde_kernel(*wide, length, backend="torch") * weight).sum().backward()
+        for leaf, other in zip(leaves, wide, strict=True):
+            # float32 products of the adjoint
+            assert (leaf.grad - other.grad).abs().max() < 2e-6 * other.grad.abs().max()
+        K = K.detach().numpy()
+    assert K.dtype == np.float32
+    exact = vandermonde_kernel(w.astype("c16"), c.astype("c16"), length, backend="numpy")
+    assert np.abs(K - exact).max() < 6.1e-8 * np.abs(exact).max()
 
 
 def test_a_million_steps_of_the_scan() -> None:
