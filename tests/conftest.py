@@ -15,6 +15,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["SSMTHEORY_OFFLINE"] = "1"
 # errors must reach the tests as a user's terminal would show them
 os.environ.pop("SSMTHEORY_DEBUG", None)
 

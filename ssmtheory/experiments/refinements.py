@@ -24,7 +24,6 @@ token's update that falls on later tokens. It is 0 in a causal model, so that "r
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -33,7 +32,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssmtheory.errors import ConfigError, InputError, require
+from ssmtheory.data.images import NAMES, ImageSet, load_images
+from ssmtheory.errors import ConfigError, InputError
 from ssmtheory.experiments import base
 from ssmtheory.mamba.parametrisation import PARAMETRISATIONS
 from ssmtheory.mamba.reordering import METHODS
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from ssmtheory.mamba.config import MambaConfig
 
 __all__ = [
-    "IMAGES", "SCHEMA", "TITLE", "Config", "PairedTest", "assemble", "holm", "load_images", "paired_test", "plan",
-    "run", "run_task", "verdict",
+    "SCHEMA", "TITLE", "Config", "PairedTest", "assemble", "holm", "paired_test", "plan", "run",
+    "run_task", "sequences", "verdict",
 ]  # fmt: skip
 
 TITLE = "Constrained input-output matrices and reordering by importance, trained and tested"
@@ -55,7 +55,6 @@ BYTES = 256
 LEVELS = 17  # grey levels 0 to 16 of scikit-learn's digits
 SIDE = 8
 CLASSES = 10
-IMAGES = ("digits", "cifar10")
 
 
 def _f(dims: tuple[str, ...], units: str, long_name: str, kind: str = "float64") -> Variable:
@@ -143,7 +142,7 @@ class Config:
     heldout: int = field(default=64, metadata={"help": "held-out windows"})
     images: str = field(
         default="digits",
-        metadata={"help": "digits (scikit-learn), or cifar10 (grey, 8 x 8 means; from the folder $SSMTHEORY_DATA)"},
+        metadata={"help": f"one of {', '.join(NAMES)}: grey, means down to 8 x 8; ssmtheory.data.images says whence"},
     )
     image_d_model: int = field(default=32, metadata={"help": "width of the classifiers"})
     image_layers: int = field(default=2, metadata={"help": "blocks of the classifiers"})
@@ -209,45 +208,9 @@ def holm(p: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- the data
 
 
-def load_images(name: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Training and test images as sequences of grey levels.
-
-    Args:
-        name: "digits": scikit-learn's 1,797 images of 8 x 8, every fourth of a fixed shuffle held out; "cifar10": the
-            grey 32 x 32 images of `cifar10/gray_train.npz` and `gray_test.npz` in the folder $SSMTHEORY_DATA, means
-            over 4 x 4 pixels.
-
-    Returns:
-        (images, labels) of both parts: (image, 64) int64 of 0 to 16, row by row; (image,) int64.
-
-    Raises:
-        MissingDependencyError: scikit-learn is not installed.
-        InputError: unknown name, or $SSMTHEORY_DATA does not hold the files.
-    """
-    if name == "digits":
-        datasets = require("sklearn.datasets", "data", "the images 'digits'")
-        images, labels = datasets.load_digits(return_X_y=True)
-        images, labels = images.astype(np.int64), labels.astype(np.int64)
-        shuffled = np.random.default_rng(0).permutation(len(images))
-        test = np.arange(len(images)) % 4 == 3
-        train_at, test_at = shuffled[~test], shuffled[test]
-        return (images[train_at], labels[train_at]), (images[test_at], labels[test_at])
-    if name != "cifar10":
-        raise InputError(f"no images {name!r}: there are {', '.join(IMAGES)}")
-    folder = os.environ.get("SSMTHEORY_DATA", "")
-    parts = []
-    for part in ("train", "test"):
-        path = Path(folder) / "cifar10" / f"gray_{part}.npz"
-        if not folder or not path.is_file():
-            raise InputError(f"images 'cifar10' need cifar10/gray_{part}.npz in the folder that SSMTHEORY_DATA names")
-        with np.load(path) as stored:
-            images, labels = stored["X"], stored["y"]
-        side = images.shape[-1] // SIDE
-        means = images.reshape(len(images), SIDE, side, SIDE, side).mean(axis=(2, 4))
-        parts.append(
-            (np.rint(means / 255 * (LEVELS - 1)).astype(np.int64).reshape(-1, SIDE**2), labels.astype(np.int64))
-        )
-    return parts[0], parts[1]
+def sequences(images: ImageSet) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Training and test images as sequences of grey levels: each (image, 64) int64 of 0 to 16, and (image,) labels."""
+    return (images.train.levels(LEVELS), images.train.labels), (images.test.levels(LEVELS), images.test.labels)
 
 
 # ---------------------------------------------------------------------------------------------------- the plan
@@ -304,16 +267,18 @@ def plan(config: Config) -> base.Plan:
                           ("heldout", 2)):  # fmt: skip
         if getattr(config, option) < least:
             raise ConfigError(f"--{option} {getattr(config, option)}: must be an integer >= {least}")
-    if config.images not in IMAGES:
-        raise ConfigError(f"--images {config.images}: must be one of {', '.join(IMAGES)}")
-    images = load_images(config.images) if config.reorderings else None
+    if config.images not in NAMES:
+        raise ConfigError(f"--images {config.images}: must be one of {', '.join(NAMES)}")
+    images = load_images(config.images, side=SIDE) if config.reorderings else None
+    # the digits come with scikit-learn; what a mirror holds under a name may be a part of the published set
+    which = {} if images is None or config.images == "digits" else {"images_sha256": images.sha256}
     tasks = []
     for seed in range(config.seeds):
         tasks += [f"text-{seed:02d}-{name}" for name in config.parametrisations]
         tasks += [f"image-{seed:02d}-{name}" for name in config.reorderings]
     numbers = config.steps * (len(config.parametrisations) + 1) + config.image_steps * (len(config.reorderings) + 1)
     return base.Plan(
-        resolved={**asdict(config), "corpus_sha256": text.sha256(config.corpus)},
+        resolved={**asdict(config), "corpus_sha256": text.sha256(config.corpus), **which},
         tasks=tasks,
         describe={
             "language models": f"{len(config.parametrisations)} parametrisations x {config.seeds} seeds, "
@@ -322,7 +287,7 @@ def plan(config: Config) -> base.Plan:
             f"{image_sizes(config).parameters:,} parameters, {config.image_steps * config.image_batch:,} images each",
         },
         result_bytes=4 * config.seeds * numbers,
-        context=_Context(config, images),
+        context=_Context(config, None if images is None else sequences(images)),
         task_noun="training run",
     )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ssmtheory.data.images import ImagePart, load_images
 from ssmtheory.errors import ConfigError, InputError
 from ssmtheory.experiments import refinements as experiment
 from ssmtheory.experiments.refinements import Config
@@ -24,14 +26,14 @@ TINY = Config(
 @pytest.fixture(scope="module")
 def images():
     """The digits, with a test part of 40 images."""
-    (train, labels), (test, test_labels) = experiment.load_images("digits")
-    return (train, labels), (test[:40], test_labels[:40])
+    digits = load_images("digits")
+    return replace(digits, test=ImagePart(digits.test.pixels[:40], digits.test.labels[:40]))
 
 
 @pytest.fixture(scope="module")
 def tree(images):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_images", lambda name: images)
+        patch.setattr(experiment, "load_images", lambda name, side: images)
         return experiment.run(TINY)
 
 
@@ -165,7 +167,7 @@ def test_the_tests_are_those_of_the_stored_seeds(tree) -> None:
 
 
 def test_parts_can_be_left_out(images, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "load_images", lambda name: images)
+    monkeypatch.setattr(experiment, "load_images", lambda name, side: images)
     small = {**TINY.__dict__, "seeds": 1, "parametrisations": (), "reorderings": ("off",)}
     tree = experiment.run(Config(**small))
     assert set(tree.children) == {"reordering", "reordering_test"}
@@ -183,41 +185,26 @@ def test_the_share_of_the_antisymmetric_part() -> None:
 # ---------------------------------------------------------------------------------------------------- the data
 
 
-def test_digits_are_split_without_overlap_and_read_row_by_row() -> None:
-    from sklearn.datasets import load_digits
-
-    (train, labels), (test, test_labels) = experiment.load_images("digits")
-    assert len(train) + len(test) == 1797
-    assert len(test) == 449
-    assert train.shape[1] == 64
+def test_images_become_rows_of_grey_levels() -> None:
+    (train, labels), (test, test_labels) = experiment.sequences(load_images("digits", side=8))
+    assert train.shape == (1348, 64)
+    assert test.shape == (449, 64)
     assert train.dtype == np.int64
-    assert train.min() == 0
-    assert train.max() == 16
-    everything = sorted(map(tuple, load_digits().data.astype(int)))
-    assert sorted(map(tuple, np.concatenate([train, test]))) == everything
+    assert (train.min(), train.max()) == (0, 16)
     assert set(labels) == set(test_labels) == set(range(10))
-    first = load_digits().images[0].astype(int)
-    assert any((first.ravel() == row).all() for row in np.concatenate([train, test]))
 
 
-def test_grey_cifar_images_become_means_of_four_by_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_says_which_images_a_mirror_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cifar10").mkdir()
-    r = np.random.default_rng(0)
-    pixels = r.integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     for part in ("train", "test"):
         np.savez(tmp_path / "cifar10" / f"gray_{part}.npz", X=pixels, y=np.array([1, 2, 3], np.uint8))
     monkeypatch.setenv("SSMTHEORY_DATA", str(tmp_path))
-    (train, labels), _ = experiment.load_images("cifar10")
-    assert train[1, 9] == round(pixels[1, 4:8, 4:8].mean() / 255 * 16)
-    np.testing.assert_array_equal(labels, [1, 2, 3])
-
-
-def test_missing_images_are_not_skipped_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSMTHEORY_DATA", raising=False)
-    with pytest.raises(InputError, match="the folder that SSMTHEORY_DATA names"):
-        experiment.load_images("cifar10")
-    with pytest.raises(InputError, match="no images 'mnist'"):
-        experiment.load_images("mnist")
+    plan = experiment.plan(replace(TINY, images="cifar10"))
+    assert plan.resolved["images_sha256"] == load_images("cifar10").sha256
+    levels = plan.context.images[0][0]
+    assert levels[1, 9] == round(pixels[1, 4:8, 4:8].mean() / 255 * 16)
+    assert "images_sha256" not in experiment.plan(TINY).resolved  # the digits are a package's own
 
 
 @pytest.mark.parametrize(
@@ -228,7 +215,7 @@ def test_missing_images_are_not_skipped_in_silence(monkeypatch: pytest.MonkeyPat
         ({"parametrisations": (), "reorderings": ()}, "nothing to train"),
         ({"seeds": 0}, "between 1 and 20"),
         ({"steps": 2}, "--steps 2"),
-        ({"images": "mnist"}, "must be one of digits, cifar10"),
+        ({"images": "imagenet"}, "must be one of digits, mnist, fashion-mnist, cifar10"),
     ],
 )
 def test_impossible_configurations_are_refused(change: dict, message: str) -> None:
