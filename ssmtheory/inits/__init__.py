@@ -10,7 +10,7 @@ the parameters of a layer; `get("hippo-rho", rho=10)` finds one by name.
 | s4d-legs, s4d-inv, s4d-lin, s4d-real, s4d-arctan | `S4DLegS`, ... | diagonal |
 | dss, s5, lru | `DSS`, `S5`, `LRU` | |
 | ptd, s4-ptd, s5-ptd | `PTD`, `S4PTD`, `S5PTD` | perturb, then diagonalise |
-| hippo-rho | `HiPPORho` | uniformly close to LegS, well conditioned, in closed form |
+| hippo-rho, s5-rho | `HiPPORho`, `S5Rho` | uniformly close to LegS, well conditioned, in closed form |
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ registry: dict[str, tuple[str, str]] = {
     "s4-ptd": ("ptd", "S4PTD"),
     "s5-ptd": ("ptd", "S5PTD"),
     "hippo-rho": ("hippo_rho", "HiPPORho"),
+    "s5-rho": ("hippo_rho", "S5Rho"),
 }
 _FROM = {
     **{name: module for module, name in registry.values()},
@@ -74,6 +75,7 @@ __all__ = [
     "S4DLegS",
     "S4DLin",
     "S4DReal",
+    "S5Rho",
     "base",
     "closed_form",
     "deviation",

@@ -78,7 +78,7 @@ class LayerParameters:
         steps: (features,) with scope "feature", (N,) with scope "layer", in seconds; None for a discrete layer.
         readout: "pairs": one mode of each conjugate pair is stored, y = 2 Re(C x); "real": all modes, y = Re(C x);
             "twice_real": y = 2 Re(C x) although the modes are not pairs, as S4-PTD ships.
-        P: (N, r), low-rank part A = diag(poles) - P P*; None without.
+        P: (N, r) or (features, N, r), low-rank part A = diag(poles) - P P*; None without.
         D: (features,), the direct term; None for zero.
         scope: "feature" or "layer".
         discretization: "zoh", "bilinear_s4", "softmax" (DSS) or "none" (LRU).
@@ -142,7 +142,7 @@ class LayerParameters:
         if self.P is None:
             return DiagonalStateSpace(poles, B, C, D, conjugate_pairs=True)
         # the low-rank part couples a mode to the conjugate of every other: both members of a pair are states
-        lists = (poles, self.P, B, C)
+        lists = (poles, self.P if self.P.ndim == 2 else self.P[feature], B, C)
         full, P, B, C = (np.concatenate([x, np.conj(x)]) for x in lists)
         return LowRankStateSpace(full, P, P, B, C, D)
 

@@ -24,11 +24,13 @@ from ssmtheory.errors import InputError
 from ssmtheory.inits import hippo
 from ssmtheory.inits.base import Initialization, LayerParameters, Realization, generators, log_steps
 from ssmtheory.inits.closed_form import gap_norm, hippo_bound, legs_family
+from ssmtheory.inits.s5 import block_size, blocks_layer
 from ssmtheory.lti import DiagonalStateSpace, HinfNorm
 from ssmtheory.typing import Array
 
 __all__ = [
     "HiPPORho",
+    "S5Rho",
     "collisions",
     "condition",
     "deviation_bound",
@@ -509,6 +511,56 @@ class HiPPORho(Initialization):
             readout="pairs" if paired else "real",
             diagnostics=built.diagnostics,
         )
+
+
+@dataclass(frozen=True)
+class S5Rho(HiPPORho):
+    """S5 with a HiPPO-rho system in each block: B = V^{-1} times a LeCun-normal matrix, C times V.
+
+    Attributes:
+        blocks: number of equal blocks.
+        name: "s5-rho".
+    """
+
+    name: ClassVar[str] = "s5-rho"
+    blocks: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        hippo.check_size(self.blocks, 1, "blocks")
+        if self.modes != 1:
+            raise InputError(f"modes={self.modes!r}: a block has as many modes as states, so it must be 1")
+
+    def layer(
+        self, features: int, N: int, seed: int = 0, dt_min: float = 1e-3, dt_max: float = 1e-1
+    ) -> LayerParameters:
+        """Draw a layer: as S5's, with HiPPO-rho in place of the normal part of LegS in each block.
+
+        Args:
+            features: number of features.
+            N: number of states.
+            seed: of B, C, D and the steps.
+            dt_min: smallest step in seconds.
+            dt_max: largest step in seconds.
+
+        Returns:
+            The parameters, scope "layer"; readout "pairs" where the poles of a block are conjugate pairs, else "real".
+
+        Raises:
+            InputError: sizes or steps that cannot be.
+        """
+        size = block_size(N, self.blocks)
+        built = self.build(size, seed)
+        system = built.system
+        assert isinstance(system, DiagonalStateSpace)
+        upper = system.diagonal.imag > 0
+        paired = self.factor(size).imag == 0 and 2 * int(upper.sum()) == upper.size
+        keep = upper if paired else np.ones(upper.size, dtype=bool)
+        V = np.asarray(built.basis)
+        return blocks_layer(
+            (system.diagonal[keep], V[:, keep], np.linalg.inv(V)[keep]), self.blocks, features, N, seed, dt_min,
+            dt_max, readout="pairs" if paired else "real", diagnostics=dict(built.diagnostics),
+        )  # fmt: skip
 
 
 def _lawson(size: int, found: Array, U: Array, iterations: int = 400) -> tuple[Array, float]:

@@ -72,6 +72,7 @@ def train(
     observe_at: set[int],
     checkpoint_every: int = 200,
     report: Callable[[str], None] | None = None,
+    rate_of: Callable[[str], float] | None = None,
 ) -> Progress:
     """Train parameters in place.
 
@@ -85,6 +86,8 @@ def train(
         observe_at: numbers of finished steps.
         checkpoint_every: steps.
         report: called with a line of progress now and then.
+        rate_of: name to the peak learning rate of that parameter, which the schedule's shape multiplies; None: the
+            schedule's rate for all.
 
     Returns:
         The losses and the observations.
@@ -94,10 +97,19 @@ def train(
     """
     import torch
 
-    groups: list[dict[str, Any]] = [
-        {"params": [p for n, p in parameters.items() if decayed(n)], "weight_decay": schedule.decay},
-        {"params": [p for n, p in parameters.items() if not decayed(n)], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    if rate_of is None:
+        groups = [
+            {"params": [p for n, p in parameters.items() if decayed(n)], "weight_decay": schedule.decay},
+            {"params": [p for n, p in parameters.items() if not decayed(n)], "weight_decay": 0.0},
+        ]
+    else:
+        kinds: dict[tuple[bool, float], list[Any]] = {}
+        for name, parameter in parameters.items():
+            kinds.setdefault((decayed(name), rate_of(name)), []).append(parameter)
+        for (with_decay, rate), members in kinds.items():
+            decay = schedule.decay if with_decay else 0.0
+            groups.append({"params": members, "weight_decay": decay, "relative_rate": rate / schedule.rate})
     optimizer = torch.optim.AdamW(groups, lr=schedule.rate, betas=schedule.betas)
     progress = Progress()
     path = workdir / "checkpoint.pt"
@@ -114,7 +126,7 @@ def train(
         if step % checkpoint_every == 0 and step:
             save_checkpoint(path, parameters, optimizer, progress)
         for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate(step)
+            group["lr"] = schedule.learning_rate(step) * group.get("relative_rate", 1.0)
         optimizer.zero_grad(set_to_none=True)
         value = loss(step)
         value.backward()

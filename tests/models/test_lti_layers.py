@@ -1,0 +1,64 @@
+"""The trainable layers: each against the parameters that it starts from, mode against mode, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ssmtheory.errors import ConfigError
+from ssmtheory.models.lti_layers import TRAINABLE, VARIANTS, make_layer, parse_variant
+
+CASES = [
+    *VARIANTS, "s4d:discretization=zoh", "s4-ptd:kind=dissipative,epsilon=0.4", "hippo-rho:rho=3,normal=true",
+    "hippo-rho:sign=imaginary", "s5:blocks=2", "s5-ptd:blocks=2", "s5-rho:blocks=2",
+]  # fmt: skip
+#: its low-rank part alone makes it stable
+UNSTABLE_POLES = ("s4-legt",)
+FEATURES, N, LENGTH = 5, 16, 130
+
+
+def layer_of(case: str, train=("C", "D"), **options):
+    if "A" in train and case in UNSTABLE_POLES:
+        options["real_part"] = "free"
+    return make_layer(case, FEATURES, N, 3, 1e-3, 1e-1, train=train, **options)
+
+
+def signal(dtype=torch.float32):
+    return torch.randn(3, LENGTH, FEATURES, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("train", [("C", "D"), TRAINABLE], ids=["frozen", "trained"])
+@pytest.mark.parametrize("case", CASES)
+def test_modes_agree_and_the_kernel_is_that_of_the_parameters(case: str, train) -> None:
+    layer = layer_of(case, train)
+    kept = layer.snapshot()
+    K = layer.kernel(LENGTH).detach().numpy()
+    if layer.scope == "layer":
+        K = K[np.arange(FEATURES), np.arange(FEATURES)]
+    # a dense reference is slow: two features of it
+    K = K[:2]
+    expected = np.stack([kept.kernel(LENGTH, h) for h in range(2)])
+    np.testing.assert_allclose(K, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+    # float32: a few roundings of the largest output
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-13)):
+        u = signal(dtype)
+        found = {}
+        with torch.no_grad():
+            found["convolution"], found["recurrence"] = layer(u, mode="convolution"), layer(u, mode="recurrence")
+            state, outputs = None, []
+            for x in u.unbind(1):
+                y, state = layer.step(x, state, length=LENGTH)
+                outputs.append(y)
+            found["step"] = torch.stack(outputs, 1)
+        size = float(found["convolution"].abs().max())
+        for y in found.values():
+            assert y.dtype == dtype
+            torch.testing.assert_close(y, found["convolution"], rtol=0, atol=tolerance * size)
+
+
+def test_variants_are_read() -> None:
+    assert parse_variant("s4-ptd:epsilon=0.1,kind=dissipative") == ("s4-ptd", {"epsilon": 0.1, "kind": "dissipative"})
+    for text, words in (("s4e", "s4d"), ("s4d:rho=2", "discretization"), ("hippo-rho:rho=x", "a number")):
+        with pytest.raises(ConfigError, match=words):
+            parse_variant(text)
