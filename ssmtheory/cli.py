@@ -366,6 +366,86 @@ def repro_check(*papers: str, tier: str = "smoke", report: Path | None = None, o
     return 0 if all(outcome.holds for outcome in outcomes) else 1
 
 
+# ---------------------------------------------------------------------------------------------------- sweeps
+
+
+def sweep_run(
+    file: str,
+    /,
+    *,
+    workers: int = 1,
+    scheduler: Annotated[str | None, Parameter(show_default=False)] = None,
+    slurm: Annotated[int | None, Parameter(show_default=False)] = None,
+    dry_run: _Flag = False,
+    retry_failed: _Flag = False,
+    accept_failed: _Flag = False,
+    fresh: _Flag = False,
+    out: Path = RUNS,
+    quiet: Annotated[bool, Parameter(negative="", show_default=False, name=["--quiet", "-q"])] = False,
+) -> int:
+    """Run a sweep, or go on with it: the points of a [sweep] table, or the tasks of one configuration.
+
+    Args:
+        file: a TOML file, or a shipped preset such as robustness.laptop (docs/sweeps.md has the format).
+        workers: processes on this machine; 1 is this process.
+        scheduler: address of a running Dask scheduler, tcp://host:8786, whose workers do the work.
+        slurm: SLURM jobs to submit, a worker each; a [slurm] table of the file has their partition, memory and time.
+        dry_run: say what would run and how long.
+        retry_failed: compute again what failed before.
+        accept_failed: make the dataset although points failed; they are marked in it.
+        fresh: run again what is there already.
+        out: folder that holds the runs.
+        quiet: print only the run's folder.
+    """
+    from ssmtheory import runner, sweep_runner
+    from ssmtheory.sweeps.engine import Engine
+
+    read = sweep_runner.read(file)
+    engine = Engine(workers=workers, scheduler=scheduler, slurm=slurm, slurm_options=read.slurm if slurm else {})
+    if dry_run:
+        lines = sweep_runner.dry_run(read, engine=engine, out=out, fresh=fresh, retry_failed=retry_failed)
+        print("\n".join(lines))
+        return 0
+    outcome = sweep_runner.run(
+        read, engine=engine, out=out, fresh=fresh, retry_failed=retry_failed, accept_failed=accept_failed, quiet=quiet
+    )
+    if quiet:
+        print(outcome.folder)
+    elif outcome.ran:
+        print("\n".join(runner.summary(outcome)))
+    else:
+        print(f"nothing to do: {outcome.folder} is complete (--fresh runs it again)")
+    return 0
+
+
+def sweep_status(run: str, /, *, out: Path = RUNS) -> None:
+    """Say how far a sweep is, and show its first failure with the configuration it happened at.
+
+    Args:
+        run: folder of a run, its id, or the beginning of its id.
+        out: folder that holds the runs.
+    """
+    from ssmtheory import sweep_runner
+
+    print("\n".join(sweep_runner.status(run, out)))
+
+
+def sweep_compact(
+    run: str, /, *, to: Annotated[Path | None, Parameter(show_default=False)] = None, out: Path = RUNS
+) -> None:
+    """Make one dataset of what a sweep has done so far; failed and missing points are marked in it.
+
+    Args:
+        run: folder of a run, its id, the beginning of its id, or the sweep's TOML file.
+        to: folder for the dataset; partial.zarr in the run's folder by default.
+        out: folder that holds the runs.
+    """
+    from ssmtheory import sweep_runner
+
+    path, words = sweep_runner.compact(run, to, out=out)
+    print("\n".join([*words, str(path)]))
+
+
 # ---------------------------------------------------------------------------------------------------- the command line
 
 
@@ -399,6 +479,11 @@ def _application() -> App:
     repro.command(repro_run, name="run")
     repro.command(repro_check, name="check")
     app.command(repro)
+    sweep = App(name="sweep", help="Run configurations by the thousand, on this machine or a cluster.", group=kept)
+    sweep.command(sweep_run, name="run")
+    sweep.command(sweep_status, name="status")
+    sweep.command(sweep_compact, name="compact")
+    app.command(sweep)
     return app
 
 

@@ -8,6 +8,7 @@ and an exit code; every command goes through it.
 | 0 | done, or nothing to do |
 | 1 | a value, file, checkpoint, optional package, backend or store is at fault |
 | 2 | the command line or a configuration file is at fault |
+| 3 | some points of a sweep failed; the others are done |
 | 70 | a fault in ssmtheory itself; `SSMTHEORY_DEBUG=1` shows where |
 | 130 | interrupted (Ctrl-C); finished tasks are kept |
 | 141 | whoever read the output stopped reading (a pipe into `head`) |
@@ -33,6 +34,7 @@ __all__ = [
     "SelfCheckError",
     "SsmTheoryError",
     "StoreError",
+    "SweepError",
     "guarded",
     "nearest",
     "require",
@@ -69,6 +71,12 @@ class BackendError(SsmTheoryError):
 
 class StoreError(SsmTheoryError):
     """A run cannot be read or written: disk full, read-only folder, damaged or unfinished run."""
+
+
+class SweepError(SsmTheoryError):
+    """Some points of a sweep failed; the others are done, and the failures are on record."""
+
+    exit_code = 3
 
 
 class SelfCheckError(SsmTheoryError):

@@ -117,21 +117,34 @@ def _hint_text(hint: Any) -> str:
     )
 
 
-def read_file(path: Path, config_type: type) -> dict[str, Any]:
-    """The fields that a TOML file sets, checked by name and type; dashes and underscores are the same.
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key (with the nearest one), or a value of the wrong type.
+        ConfigError: no such file, or not TOML.
     """
     try:
         with open(path, "rb") as file:
-            table = tomllib.load(file)
+            return tomllib.load(file)
     except FileNotFoundError:
         raise ConfigError(f"no configuration file {path}") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
+
+
+def read_file(path: Path, config_type: type) -> dict[str, Any]:
+    """The fields that a TOML file sets, checked by name and type; dashes and underscores are the same.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (with the nearest one), or a value of the wrong type.
+    """
+    return read_table(path, read_toml(path), config_type)
+
+
+def read_table(path: Path, table: Mapping[str, Any], config_type: type) -> dict[str, Any]:
+    """The fields that a table sets, as `read_file` has them."""
     hints = typing.get_type_hints(config_type)
     names = [f.name for f in dataclasses.fields(config_type)]
     values = {}
@@ -499,7 +512,28 @@ def run(
         return _run(module, plan, Path(out), fresh, quiet, argv)
 
 
-def _run(module: Any, plan: base.Plan, out: Path, fresh: bool, quiet: bool, argv: Sequence[str] | None) -> Outcome:
+def _one_by_one(module: Any, plan: base.Plan, runs: Any, progress: Progress) -> None:
+    """Do the tasks that are not done yet, in this process, one after another."""
+    for key in plan.tasks:
+        if key in runs.done:
+            continue
+        began = time.monotonic()
+        with base.reporting(progress.note):
+            part = _call(module, plan, key, runs.workdir)
+        runs.save_part(key, part, time.monotonic() - began)
+        progress.advance()
+
+
+def _run(
+    module: Any,
+    plan: base.Plan,
+    out: Path,
+    fresh: bool,
+    quiet: bool,
+    argv: Sequence[str] | None,
+    perform: Callable[[Any, base.Plan, Any, Progress], None] = _one_by_one,
+) -> Outcome:
+    """A planned run, to its end; `perform` brings `runs.done` to all tasks, or raises."""
     from ssmtheory.results import provenance, store
 
     total = len(plan.tasks)
@@ -515,14 +549,7 @@ def _run(module: Any, plan: base.Plan, out: Path, fresh: bool, quiet: bool, argv
             if runs.done and not quiet:
                 progress.say(f"going on with {runs.folder}: {len(runs.done)} of {total} done")
             progress.begin()
-            for key in plan.tasks:
-                if key in runs.done:
-                    continue
-                began = time.monotonic()
-                with base.reporting(progress.note):
-                    part = _call(module, plan, key, runs.workdir)
-                runs.save_part(key, part, time.monotonic() - began)
-                progress.advance()
+            perform(module, plan, runs, progress)
             assembling = time.monotonic()
             progress.note("putting the parts together")
             tree = base.finish(module, plan, runs.parts())

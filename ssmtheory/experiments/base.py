@@ -13,6 +13,9 @@ A module `ssmtheory/experiments/<name>.py` provides (see `Experiment`)
 | `verdict(tree) -> list[str]` | what was found, in sentences |
 | `run(config) -> DataTree` | `base.run(sys.modules[__name__], config)` |
 
+A module whose configurations are cheap may provide `run_point(config) -> dict`: its dataset's arrays, flat, for a sweep
+over thousands of configurations to take instead of a dataset for each.
+
 A module may also provide `documents(config, tree) -> {path: text}`: files that options name (a derivation in LaTeX),
 taken from the dataset; the runner writes them after the run.
 

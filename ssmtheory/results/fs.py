@@ -40,6 +40,8 @@ __all__ = [
 
 # a dot keeps them out of globs and shells; cleared by whoever holds the run's lock
 _TEMPORARY = ".tmp-"
+# two machines on one file system may have processes of the same number
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
 _WHY = {
     errno.ENOSPC: "no space left on the disk",
@@ -100,7 +102,7 @@ def make_folder(path: Path) -> None:
 
 def temporary(target: Path) -> Path:
     """A temporary name beside `target`, for this process only."""
-    return target.with_name(f"{_TEMPORARY}{os.getpid()}-{target.name}")
+    return target.with_name(f"{_TEMPORARY}{_HOST}-{os.getpid()}-{target.name}")
 
 
 def fsync_tree(path: Path) -> None:

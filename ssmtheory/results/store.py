@@ -5,8 +5,9 @@ runs/<experiment>-<10 hex digits>/
   run.json       state ("running" or "complete"), configuration, provenance, counts, seconds, content_sha256
   data.zarr/     the dataset: xarray DataTree, zarr v3; appears in one step
   figures/       each file appears in one step
-  ledger/        one line per finished task, with the sha256 of its part; append-only, one file per session
+  ledger/        one line per finished task, with the sha256 of its part; append-only, one file per writer
   parts/         one file per finished task; removed when the run is complete
+  failed/        one file per task that a sweep could not do: traceback, configuration, versions
   work/<task>/   checkpoints of a long task's own; removed when the run is complete
   lock           while a process works here
 ```
@@ -18,13 +19,16 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
+import secrets
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ssmtheory.errors import StoreError
 from ssmtheory.results import fs, provenance
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
 
-__all__ = ["Part", "RunStore", "array_sha256", "content_sha256", "open_data", "open_run", "read_record"]
+__all__ = ["Part", "RunStore", "Session", "array_sha256", "content_sha256", "open_data", "open_run", "read_record"]
 
 FORMAT = "ssmtheory-run-1"
 
@@ -216,6 +220,114 @@ def _file_name(key: str) -> str:
     return key if plain else f"{safe.lstrip('.')}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
+# ---------------------------------------------------------------------------------------------------- sessions
+
+_own: dict[tuple[str, int], str] = {}  # (session, process) -> name of the ledger file that this process alone writes
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a process needs to write into a run that another process, the driver, holds open; small, can be sent.
+
+    Every process appends to a ledger file of its own, and every session gives its parts names of its own. A process
+    that outlives its driver therefore disturbs nobody: what it still finishes counts, unless the run was begun afresh,
+    which removes the session's first file; without that file nothing is written.
+
+    folder: the run's; name: of the session; code_sha256: of the sources that the driver runs.
+    """
+
+    folder: Path
+    name: str
+    code_sha256: str
+
+    def path(self, key: str) -> Path:
+        """The file for a task's part."""
+        return self.folder / "parts" / f"{_file_name(key)}.{self.name}.npz"
+
+    def append(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Enter a fact about a task, durable already, into this process's ledger; returns the whole line.
+
+        Raises:
+            StoreError: the run was begun afresh or removed since the session began.
+        """
+        ledger = self.folder / "ledger"
+        if not (ledger / f"{self.name}.jsonl").is_file():
+            raise StoreError(f"{self.folder} was begun afresh or removed: this session's results are no longer wanted")
+        mine = (str(ledger / self.name), os.getpid())
+        if mine not in _own:
+            host = re.sub(r"[^A-Za-z0-9]", "_", platform.node())[:40]
+            _own[mine] = f"{self.name}-{host}-{os.getpid()}-{secrets.token_hex(3)}.jsonl"
+        line = {**entry, "utc": provenance.utc_now(), "version": provenance.version(), "code_sha256": self.code_sha256}
+        with fs.store_errors(ledger):
+            fs.append_line(ledger / _own[mine], line)
+        return line
+
+    def save_part(self, key: str, arrays: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        """Make a task's result durable, then enter it into the ledger; returns its line."""
+        return self.append(_save_part(key, self.path(key), arrays, seconds))
+
+    def keep_failure(self, key: str, facts: Mapping[str, Any]) -> str:
+        """Keep why something failed, as failed/<key>.json; returns the file's name, for the ledger."""
+        path = self.folder / "failed" / f"{_file_name(key)}.json"
+        with fs.store_errors(path):
+            fs.write_file(path, json.dumps({"task": key, **facts}, indent=1, default=str).encode() + b"\n")
+        return path.name
+
+    def save_failure(self, key: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep why a task failed, and enter it into the ledger; returns its line."""
+        return self.append({"task": key, "failed": self.keep_failure(key, facts)})
+
+    @contextlib.contextmanager
+    def workdir(self, key: str, group: str = "") -> Iterator[Path]:
+        """The durable folder of a long task, for this process alone: one that is left from a dead driver is waited for.
+
+        Args:
+            key: of the task.
+            group: of tasks whose folders are dropped together (a point of a sweep).
+
+        Raises:
+            StoreError: the folder cannot be made.
+        """
+        inner = f"{_file_name(group)}/{_file_name(key)}" if group else _file_name(key)
+        path, guard = self.folder / "work" / inner, self.folder / "work" / ".locks" / inner
+        with fs.store_errors(path):
+            fs.make_folder(path)
+            fs.make_folder(guard)
+            lock = fs.Lock(guard)
+            while True:
+                try:
+                    lock.acquire()
+                    break
+                except StoreError:
+                    time.sleep(1.0)
+        try:
+            yield path
+        finally:
+            lock.release()
+
+    def drop_workdirs(self, group: str) -> None:
+        """Remove the folders of a group whose results are durable."""
+        for folder in (self.folder / "work", self.folder / "work" / ".locks"):
+            with fs.store_errors(folder):
+                fs.discard(folder / _file_name(group))
+
+
+def _save_part(key: str, path: Path, arrays: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Make a task's result durable; returns what the ledger is to say about it."""
+    for name, value in arrays.items():
+        if getattr(getattr(value, "dtype", None), "hasobject", False):
+            raise StoreError(f"task {key!r}: {name} is an array of objects, which no part can hold")
+    with fs.store_errors(path):
+        fs.write_file(path, lambda scratch: _write_part(scratch, arrays))
+        return {
+            "task": key,
+            "file": path.name,
+            "sha256": fs.file_sha256(path),
+            "bytes": path.stat().st_size,
+            "seconds": round(seconds, 3),
+        }
+
+
 # ---------------------------------------------------------------------------------------------------- runs
 
 
@@ -244,7 +356,12 @@ class RunStore:
     notice: Callable[[str], None] = lambda line: None
     keep_work: bool = False
     done: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    failed: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     record: dict[str, Any] = field(default_factory=dict, init=False)
+
+    #: folder of the finished work, and what a ledger line must say for the work to count
+    WORK: ClassVar[str] = "parts"
+    FACTS: ClassVar[frozenset[str]] = frozenset({"file", "sha256", "version", "code_sha256"})
 
     def __post_init__(self) -> None:
         if len(set(self.tasks)) != len(self.tasks):
@@ -294,7 +411,7 @@ class RunStore:
         if not (self.folder / "run.json").is_file():
             return False
         self.record = read_record(self.folder)
-        left = any((self.folder / name).exists() for name in ("parts", "work", "lock"))
+        left = any((self.folder / name).exists() for name in (self.WORK, "work", "lock"))
         return self.record["state"] == "complete" and not left
 
     def _start(self, fresh: bool, argv: list[str] | None) -> None:
@@ -320,29 +437,67 @@ class RunStore:
         }
         self._write_record()
         if fresh:
-            for name in ("ledger", "parts", "work", "figures"):
+            for name in ("ledger", self.WORK, "work", "failed", "figures"):
                 fs.discard(self.folder / name)
         # left from --fresh, or from a kill between the dataset and the record that would have called it complete
         fs.discard(self.folder / "data.zarr")
-        for name in ("ledger", "parts"):
+        for name in ("ledger", self.WORK):
             fs.make_folder(self.folder / name)
-            fs.clear_temporaries(self.folder / name)
+        self._clear_temporaries()
         self._read_ledger()
-        taken = {path.name for path in (self.folder / "ledger").glob("*.jsonl")}
-        number = next(n for n in range(len(taken) + 1) if f"{n:04d}.jsonl" not in taken)
+        taken = {path.name[:4] for path in (self.folder / "ledger").glob("*.jsonl")}
+        number = next(n for n in range(len(taken) + 1) if f"{n:04d}" not in taken)
         self._ledger = self.folder / "ledger" / f"{number:04d}.jsonl"
+
+    def _clear_temporaries(self) -> None:
+        for name in ("ledger", self.WORK, "failed"):
+            fs.clear_temporaries(self.folder / name)
+
+    def session(self, total: int) -> Session:
+        """Let other processes write: begin a session of theirs, durably, and return what they need to know.
+
+        Args:
+            total: points or tasks of the whole run, for whoever looks at how far it is.
+        """
+        assert self._ledger is not None
+        name = f"{self._ledger.stem}-{secrets.token_hex(4)}"
+        with fs.store_errors(self.folder):
+            fs.make_folder(self.folder / "failed")
+            fs.append_line(
+                self.folder / "ledger" / f"{name}.jsonl", {"session": name, "total": total, "utc": provenance.utc_now()}
+            )
+        return Session(self.folder.absolute(), name, self._code)
 
     def _write_record(self) -> None:
         text = json.dumps(self.record, indent=1, sort_keys=False, default=str) + "\n"
         fs.write_file(self.folder / "run.json", text.encode())
 
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """What the ledger says is done, read without a lock and not checked against the work itself."""
+        return self._ledger_entries()
+
     def _ledger_entries(self) -> dict[str, dict[str, Any]]:
         wanted, entries = set(self.tasks), {}
+        self.failed = {}
         for path in sorted((self.folder / "ledger").glob("*.jsonl")):
             for entry in fs.read_lines(path):
-                if entry.get("task") in wanted and {"file", "sha256", "version", "code_sha256"} <= entry.keys():
+                if entry.get("task") not in wanted:
+                    continue
+                if entry.keys() >= self.FACTS:
                     entries[entry["task"]] = entry
+                elif "failed" in entry:
+                    self.failed[entry["task"]] = entry
+        self.failed = {key: entry for key, entry in self.failed.items() if key not in entries}
         return entries
+
+    def _defect(self, entry: Mapping[str, Any]) -> str | None:
+        """What is wrong with the work that a ledger line speaks of; None where it is whole."""
+        path = self.folder / self.WORK / entry["file"]
+        if not path.is_file():
+            return f"the part of {entry['task']!r} is gone"
+        if fs.file_sha256(path) != entry["sha256"]:
+            return f"the part of {entry['task']!r} is damaged ({path.name} does not match its sha256)"
+        return None
 
     def _read_ledger(self) -> None:
         """Fill `done` with the tasks whose part is there, whole, and of this version."""
@@ -354,15 +509,13 @@ class RunStore:
         if stale:
             self.notice(f"parts made by version {', '.join(stale)} are computed again by {provenance.version()}")
         for key, entry in entries.items():
-            path = self.folder / "parts" / entry["file"]
             if entry["version"] in stale:
                 continue
-            if not path.is_file():
-                self.notice(f"the part of {key!r} is gone: computed again")
-            elif fs.file_sha256(path) != entry["sha256"]:
-                self.notice(f"the part of {key!r} is damaged ({path.name} does not match its sha256): computed again")
-            else:
+            defect = self._defect(entry)
+            if defect is None:
                 self.done[key] = entry
+            else:
+                self.notice(f"{defect}: computed again")
         other = sum(entry["code_sha256"] != self._code for entry in self.done.values())
         if other:
             self.notice(
@@ -378,29 +531,18 @@ class RunStore:
 
     def save_part(self, key: str, arrays: Mapping[str, Any], seconds: float) -> None:
         """Make a task's result durable, then enter it into the ledger: in that order, so that an entry means a part."""
-        for name, value in arrays.items():
-            if getattr(getattr(value, "dtype", None), "hasobject", False):
-                raise StoreError(f"task {key!r}: {name} is an array of objects, which no part can hold")
         assert self._ledger is not None
-        path = self.folder / "parts" / f"{_file_name(key)}.npz"
+        path = self.folder / self.WORK / f"{_file_name(key)}.npz"
+        entry = _save_part(key, path, arrays, seconds)
+        entry |= {"utc": provenance.utc_now(), "version": provenance.version(), "code_sha256": self._code}
         with fs.store_errors(path):
-            fs.write_file(path, lambda scratch: _write_part(scratch, arrays))
-            entry = {
-                "task": key,
-                "file": path.name,
-                "sha256": fs.file_sha256(path),
-                "bytes": path.stat().st_size,
-                "seconds": round(seconds, 3),
-                "utc": provenance.utc_now(),
-                "version": provenance.version(),
-                "code_sha256": self._code,
-            }
             fs.append_line(self._ledger, entry)
         self.done[key] = entry
+        self.failed.pop(key, None)
 
     def parts(self) -> dict[str, Part]:
         """The finished parts, in the order of the tasks; arrays are read when touched."""
-        return {key: Part(self.folder / "parts" / self.done[key]["file"]) for key in self.tasks}
+        return {key: Part(self.folder / self.WORK / self.done[key]["file"]) for key in self.tasks}
 
     def save_data(self, tree: xr.DataTree) -> dict[str, str]:
         """Write the dataset under a temporary name, read it back, and give it its name; returns `array_sha256`."""
@@ -460,6 +602,8 @@ class RunStore:
             self._tidy()
 
     def _tidy(self) -> None:
-        fs.discard(self.folder / "parts")
+        fs.discard(self.folder / self.WORK)
+        if self.record["tasks"]["done"] == self.record["tasks"]["total"]:  # else failures were accepted: they are kept
+            fs.discard(self.folder / "failed")
         if not self.keep_work:
             fs.discard(self.folder / "work")

@@ -38,6 +38,7 @@ HOUSE: dict[str, tuple[int, set[str] | str]] = {
     "bench": (5, "*"),
     "runner": (6, "*"),
     "repro": (7, "*"),
+    "sweep_runner": (7, "*"),  # joins sweeps, which know no experiment, with experiments and their runner
     "cli": (8, "*"),
 }
 
