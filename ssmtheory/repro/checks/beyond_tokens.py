@@ -34,6 +34,7 @@ __all__ = [
     "sharp_bound_ratio",
     "simple_bound_ratio",
     "slow_law_error",
+    "slow_law_remainder",
     "slow_ratio",
     "sphere_exponent",
 ]
@@ -95,19 +96,34 @@ def relaxation(a: float, s: float) -> float:
     return float(-math.log(gap[1] / gap[0]) / math.log(100.0))
 
 
-def slow_law_error(form: str, bias: float) -> float:
-    """Error of a law of w = |s x_1| at w = 120, against the exact integral for ln t."""
-    from scipy import integrate as scipy_integrate
+def slow_law_error(form: str, bias: float, w: float = 120.0) -> float:
+    """Error of a law of w = |s x_1|, against the exact integral for ln t."""
+    return _slow_law(form, bias, w)[0]
 
-    w = 120.0
+
+def slow_law_remainder() -> float:
+    """Largest |error of the three-term law + (9 ln L - 3)/L| over (ln L/L)^2, at w = 60, 120, 1e3 and 1e4."""
+    found = []
+    for w in (60.0, 120.0, 1e3, 1e4):
+        error, L = _slow_law("three-term", 0.0, w)
+        found.append(abs(error + (9.0 * math.log(L) - 3.0) / L) * (L / math.log(L)) ** 2)
+    return max(found)
+
+
+def _slow_law(form: str, bias: float, w: float) -> tuple[float, float]:
+    """Error of a law at w, and ln t there (mu = s = 1)."""
+    from scipy import integrate as scipy_integrate
 
     def scaled(u: float) -> float:
         # e^{-w} times the integrand of t at v = w - u
         small = math.exp(bias - (w - u))
-        return math.exp(-u - bias) * small / math.log1p(small) / (w - u) ** 3
+        # below the smallest double the ratio is 1
+        return math.exp(-u - bias) * (small / math.log1p(small) if small else 1.0) / (w - u) ** 3
 
-    value = scipy_integrate.quad(scaled, 0.0, w - 2.0, epsabs=0, epsrel=1e-13, limit=400)[0]
-    return float(regimes.slow_growth(math.log(value) + w, 1.0, 1.0, bias, form=form)) - w
+    # what lies further back than e^-60 of the end is below rounding, and would hide the end from the quadrature
+    value = scipy_integrate.quad(scaled, 0.0, min(w - 2.0, 60.0), epsabs=0, epsrel=1e-13, limit=400)[0]
+    log_time = math.log(value) + w
+    return float(regimes.slow_growth(log_time, 1.0, 1.0, bias, form=form)) - w, log_time
 
 
 def slow_ratio(a: float, tokens: int) -> float:

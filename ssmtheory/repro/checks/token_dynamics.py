@@ -86,7 +86,10 @@ def hidden_attention_residual(tokens: int, channels: int, states: int) -> float:
 
 
 def authors_map_rank(width: int, states: int, kind: str) -> Finding:
-    """Positive eigenvalues of M = S_C^T diag(g) S_C in the authors' re-parameterisation, from random weights.
+    """Eigenvalues of a sign of M = S_C^T diag(g) S_C in the authors' re-parameterisation, from random weights.
+
+    Positive ones, the negative ones as a negative number, or of "mixed" as many as there are of either sign at least:
+    with rank N, N/2 of that leave room for no other split.
 
     S_C = triu(P, 1) with a unit diagonal, S_B = diag(g) S_C, g = softplus(delta) + 0.7 ("positive"), its negative
     ("negative"), or +-softplus(delta) by halves ("mixed"): repository Fsoft-AIC/Mamba-token-dynamic.
@@ -108,4 +111,4 @@ def authors_map_rank(width: int, states: int, kind: str) -> Finding:
     positive = int((values > 1e-9 * scale).sum())
     negative = int((values < -1e-9 * scale).sum())
     told = f"{positive} positive, {negative} negative, {width - positive - negative} zero of {width}"
-    return Finding(value=float(positive - negative if kind == "mixed" else positive or -negative), detail=told)
+    return Finding(value=float(min(positive, negative) if kind == "mixed" else positive or -negative), detail=told)
