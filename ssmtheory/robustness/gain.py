@@ -74,7 +74,7 @@ def alias(omega: Any, dt: float) -> Array:
 # ---------------------------------------------------------------------------------------------------- systems
 
 
-def gain(system: LTI, omega: Any, dt: float | None = None, method: str = "zoh") -> Array:
+def gain(system: LTI, omega: Any, dt: float | None = None, method: str = "zoh", *, two_sided: bool = False) -> Array:
     """Largest gain over unit inputs and outputs at given frequencies; the largest over unit C for N outputs.
 
     Args:
@@ -82,6 +82,8 @@ def gain(system: LTI, omega: Any, dt: float | None = None, method: str = "zoh") 
         omega: (k,) or a number, angular frequencies in rad/s; above pi / dt they are aliased.
         dt: step in seconds of the discretised system; None for the system as it is.
         method: of `lti.discretize`: "zoh", "bilinear", "bilinear_s4", "euler", "backward_euler".
+        two_sided: take the larger of the gains at omega and -omega, which differ for a complex system; a cosine has
+            both.
 
     Returns:
         (k,) float64: the largest singular value.
@@ -90,7 +92,13 @@ def gain(system: LTI, omega: Any, dt: float | None = None, method: str = "zoh") 
         InputError: a method or step that cannot be.
     """
     found = system if dt is None else discretize(system, dt, method)
-    return _largest(found.frequency_response(np.atleast_1d(np.asarray(omega, dtype=np.float64))))
+    w = np.atleast_1d(np.asarray(omega, dtype=np.float64))
+    return _both(found, w) if two_sided else _largest(found.frequency_response(w))
+
+
+def _both(system: LTI, omega: Array) -> Array:
+    """The larger gain at omega and -omega."""
+    return _largest(system.frequency_response(np.concatenate([omega, -omega]))).reshape(2, -1).max(axis=0)
 
 
 def _largest(response: Array) -> Array:
@@ -306,21 +314,23 @@ def peak(function: Callable[[Array], Array], nodes: Array, keep: int = 4) -> tup
     nodes = nodes[np.r_[True, np.diff(nodes) > 1e-13 * max(abs(float(nodes[-1])), 1e-300)]]
     values = function(nodes)
     k = int(np.argmax(values))
-    best = float(values[k]), float(nodes[k])
+    best, place = float(values[k]), float(nodes[k])
     high = np.r_[True, values[1:] >= values[:-1]] & np.r_[values[:-1] >= values[1:], True]
     tops = np.flatnonzero(high)
-    for top in tops[np.argsort(-values[tops], kind="stable")[:keep]]:
-        left, right = float(nodes[max(top - 1, 0)]), float(nodes[min(top + 1, nodes.size - 1)])
-        for _ in range(14):
-            w = np.linspace(left, right, 17)
-            found = function(w)
-            k = int(np.argmax(found))
-            if found[k] > best[0]:
-                best = float(found[k]), float(w[k])
-            left, right = float(w[max(k - 1, 0)]), float(w[min(k + 1, 16)])
-            if right - left <= 1e-14 * max(abs(left), abs(right)):
-                break
-    return best[1], best[0]
+    tops = tops[np.argsort(-values[tops], kind="stable")[:keep]]
+    left, right = nodes[np.maximum(tops - 1, 0)], nodes[np.minimum(tops + 1, nodes.size - 1)]
+    row = np.arange(tops.size)
+    for _ in range(14):
+        w = np.linspace(left, right, 17, axis=1)
+        found = function(w.reshape(-1)).reshape(w.shape)
+        at = found.argmax(axis=1)
+        top = int(found[row, at].argmax())
+        if found[top, at[top]] > best:
+            best, place = float(found[top, at[top]]), float(w[top, at[top]])
+        left, right = w[row, np.maximum(at - 1, 0)], w[row, np.minimum(at + 1, 16)]
+        if (right - left <= 1e-14 * np.maximum(np.abs(left), np.abs(right))).all():
+            break
+    return place, best
 
 
 def _clip(nodes: Array, low: float, high: float) -> Array:
@@ -391,10 +401,12 @@ def attack_frequency(
         found = system.linf_norm(tol=tol)
         omega, best, upper = abs(found.omega), found.value, found.upper
     else:
-        top = math.inf if system.dt is None else math.pi / system.dt
-        low, high = _band(band, top)
-        grid = frequency_grid(system, min(max(low, 1e-9 * high), high / 2), high, points)
-        omega, best = peak(lambda w: _largest(system.frequency_response(w)), _clip(grid, low, high))
+        low, high = _band(band, math.inf if system.dt is None else math.pi / system.dt)
+        if system.dt is None:
+            nodes = frequency_grid(system, min(max(low, 1e-9 * high), high / 2), high, points)
+        else:
+            nodes = _nodes(system.poles(), points) / system.dt
+        omega, best = peak(lambda w: _both(system, w), _clip(nodes, low, high))
         upper = math.nan
     angle = math.nan if system.dt is None else float(alias(omega, system.dt) * system.dt)
     return Attack(omega, angle, best, upper)
