@@ -413,6 +413,11 @@ def fft_convolve(u: Array, K: Array, D: Array | None = None, *, reverse: bool = 
         work = xp.float64 if "float64" in (dtype_name(u), dtype_name(K)) else xp.float32
         K = xp.astype(K[:, :length], work, copy=False)
         size = _fast_length(length + K.shape[1] - 1)
+        if kind == "torch":
+            from ssmtheory.scan import fft_torch
+
+            y = fft_torch.convolve(u.to(work), K, size, reverse)
+            return xp.astype(y if D is None else y + u * D, u.dtype, copy=False)
         x = xp.astype(xp.matrix_transpose(u), work, copy=False)
         transform = xp.fft.rfft(K, n=size)
         if reverse:

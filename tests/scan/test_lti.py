@@ -541,3 +541,26 @@ def test_both_ways_refuse_the_same(method: str) -> None:
         arguments: dict[str, Any] = {"poles": 0.5 * one, "B": one, "C": one, **options}
         with pytest.raises(InputError, match=words):
             lti_convolve(u, method=method, **arguments)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_convolution_of_tensors_differentiates(reverse: bool) -> None:
+    """First and second derivatives, in one block and in several of batch and of channels."""
+    generator = torch.Generator().manual_seed(0)
+    u, K = (torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in ((2, 6, 3), (3, 4)))
+    assert torch.autograd.gradcheck(lambda *x: fft_convolve(*x, reverse=reverse), (u, K))
+    assert torch.autograd.gradgradcheck(lambda *x: fft_convolve(*x, reverse=reverse), (u, K))
+    # more than a block of channels, and of sequences
+    for shape in ((3, 2100, 40), (40, 30, 20)):
+        v, H = (torch.randn(s, generator=generator, requires_grad=True) for s in (shape, (shape[2], shape[1])))
+        y = fft_convolve(v, H, reverse=reverse)
+        dy = torch.randn(shape, generator=generator)
+        found = (y, *torch.autograd.grad(y, (v, H), dy, create_graph=True))
+        plain = torch.autograd.grad(y, (v, H), dy, retain_graph=True)
+        size = 2 * shape[1]
+        x, r = (torch.fft.rfft(z.double(), n=size, dim=1) for z in (v, H))
+        r = r.T.conj() if reverse else r.T
+        exact = torch.fft.irfft(x * r, n=size, dim=1)[:, : shape[1]]
+        exact = (exact, *torch.autograd.grad(exact, (v, H), dy.double()))
+        for got, wanted in zip((*found, *plain), (*exact, *exact[1:]), strict=True):
+            torch.testing.assert_close(got.double(), wanted.double(), rtol=0, atol=1e-5 * wanted.abs().max().item())
