@@ -96,12 +96,14 @@ class FitResult:
     Attributes:
         losses: (steps,) float64, of each batch before its step.
         observed: (k,) int, numbers of finished steps at which the validation data were measured.
-        scores: (k,) accuracy, or mean squared error for regression.
+        scores: (k,) accuracy, or mean squared error for regression; NaN without validation data.
+        observations: number of finished steps -> what `observe` returned then.
     """
 
     losses: np.ndarray
     observed: np.ndarray
     scores: np.ndarray
+    observations: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
 
 
 _PARTS = {
@@ -132,6 +134,7 @@ def fit(
     workdir: Path | str,
     *,
     validation: tuple[Any, Any] | None = None,
+    observe: Callable[[int], dict[str, np.ndarray]] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Train a model in place.
@@ -143,6 +146,7 @@ def fit(
         config: how.
         workdir: where the checkpoint lies; training goes on from it when it is there.
         validation: inputs and targets to measure now and then.
+        observe: number of finished steps -> what else to record then; kept in the checkpoint.
         report: called with a line of progress now and then.
 
     Returns:
@@ -180,10 +184,11 @@ def fit(
         found = model(data[rows].to(device, dtype))
         return _loss(loss_name, found, wanted[rows].to(device))
 
-    def observe(step: int) -> dict[str, np.ndarray]:
-        if validation is None:
-            return {}
-        return {"score": np.array(score(model, *validation, loss=loss_name))}
+    def record(step: int) -> dict[str, np.ndarray]:
+        found = {} if observe is None else dict(observe(step))
+        if validation is not None:
+            found["score"] = np.array(score(model, *validation, loss=loss_name))
+        return found
 
     every = config.observe_every
     observed = {steps} if every is None else {*range(0, steps, every), steps}
@@ -194,8 +199,8 @@ def fit(
         Schedule(steps, config.rate, warmup, config.final, config.decay, config.clip, config.betas),
         workdir=Path(workdir),
         decayed=lambda name: weights[name].ndim == 2 and part_of(model, name) is None,
-        observe=observe,
-        observe_at=observed if validation is not None else set(),
+        observe=record,
+        observe_at=observed if validation is not None or observe is not None else set(),
         checkpoint_every=config.checkpoint_every,
         report=report,
         rate_of=rates.__getitem__,
@@ -205,7 +210,8 @@ def fit(
     return FitResult(
         np.array(progress.losses),
         np.array(places, dtype=np.int64),
-        np.array([float(progress.observations[k]["score"]) for k in places]),
+        np.array([float(progress.observations[k].get("score", np.nan)) for k in places]),
+        {k: progress.observations[k] for k in places},
     )
 
 

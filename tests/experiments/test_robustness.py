@@ -1,0 +1,199 @@
+"""Trained robustness: what variants share, what noise does, what is predicted; and a small run of every part."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+from ssmtheory.inits import hippo
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+from ssmtheory.experiments import _robustness_trained as trained
+from ssmtheory.experiments import robustness as experiment
+
+N = 8
+PRESETS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+def _kernel(A: np.ndarray, B: np.ndarray, C: np.ndarray, dt: float, length: int, rule: str = "zoh") -> np.ndarray:
+    """Re(C A-bar^k B-bar) from dense matrices."""
+    eye = np.eye(len(A))
+    if rule == "zoh":
+        block = np.zeros((len(A) + 1,) * 2, dtype=complex)
+        block[:-1, :-1], block[:-1, -1] = A * dt, B * dt
+        whole = expm(block)
+        bar, into = whole[:-1, :-1], whole[:-1, -1]
+    else:
+        bar = np.linalg.solve(eye - dt / 2 * A, eye + dt / 2 * A)
+        into = np.linalg.solve(eye - dt / 2 * A, dt * B)
+    out, x = [], into
+    for _ in range(length):
+        out.append((C @ x).real)
+        x = bar @ x
+    return np.array(out)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "s4d",
+        "s4",
+        "s4-ptd:epsilon=0.4",
+        "s4-ptd:epsilon=0.4,kind=real",
+        "hippo-rho:rho=3",
+        "hippo-rho:rho=3,sign=imaginary",
+    ],
+)
+def test_a_layer_is_the_dense_system_read_by_one_c_in_the_hippo_basis(variant: str) -> None:
+    """Every variant of a seed has the same C, steps and D, and the state matrix of its definition."""
+    from ssmtheory import inits
+    from ssmtheory.inits.base import generators
+    from ssmtheory.models.lti_layers import LTILayer
+
+    made = trained.layer_parameters(variant, 3, N, 5, 1, 1e-2, 1e-1)
+    A, B = hippo.legs(N)
+    P = B[:, None] / np.sqrt(2)
+    normal = A + P @ P.T
+    if variant == "s4d":
+        A, B = normal, B / 2
+    elif variant.startswith("s4-ptd"):
+        kind = "real" if "real" in variant else "ginibre"
+        A = A + inits.get("ptd", perturbation=kind, epsilon=0.4).perturb(N, 0)[0]
+    elif variant.startswith("hippo-rho"):
+        a = inits.get("hippo-rho", rho=3.0, sign="imaginary" if "imaginary" in variant else "auto").factor(N)
+        A, B = normal - (1 - a) / (1 + a) * P @ P.T, B / (1 + a)
+    C = generators(5001, "C")[0].standard_normal((3, N))
+    rule = "bilinear" if variant == "s4" else "zoh"
+    kernel = LTILayer(made, train=("C", "D")).kernel(40).detach().numpy()
+    for i, step in enumerate(made.steps):
+        expected = _kernel(A, B, C[i], float(step), 40, rule)
+        # V of the perturbed matrix has a condition number of about 100
+        np.testing.assert_allclose(kernel[i], expected, atol=1e-9 * np.abs(expected).max())
+    other = trained.layer_parameters("s4d", 3, N, 5, 1, 1e-2, 1e-1)
+    np.testing.assert_array_equal(made.steps, other.steps)
+    np.testing.assert_array_equal(made.steps, trained.clock(3, 5, 1, 1e-2, 1e-1))
+    np.testing.assert_array_equal(made.D, other.D)
+
+
+@pytest.mark.parametrize("variant", ["s5:blocks=2", "s5-ptd:epsilon=0.4,blocks=2", "s5-rho:rho=3,blocks=2"])
+def test_s5_has_blocks_of_the_size_of_the_others_and_its_own_steps(variant: str) -> None:
+    made = trained.layer_parameters(variant, 3, N, 5, 1, 1e-2, 1e-1)
+    # one mode of each pair is stored where a block has no real pole
+    modes = 2 * N if made.readout == "real" else N
+    assert made.scope == "layer"
+    assert made.poles.shape == made.steps.shape == (modes,)
+    np.testing.assert_array_equal(made.poles[: modes // 2], made.poles[modes // 2 :])
+    np.testing.assert_array_equal(made.D, trained.layer_parameters("s4d", 3, N, 5, 1, 1e-2, 1e-1).D)
+
+
+def test_distances_are_those_of_theory() -> None:
+    kappa, deviation = trained.distance_from_legs("s4d", 16)
+    assert kappa == pytest.approx(1.0)
+    assert deviation == pytest.approx(10.02457, rel=1e-6)  # linear.md, section 3
+    kappa, deviation = trained.distance_from_legs("hippo-rho:rho=10", 16)
+    assert deviation <= 1 / (2 * 9)  # theorem 5
+    assert kappa < 10  # theorem 6
+    assert trained.distance_from_legs("s4", 16)[1] == 0.0
+    assert trained.distance_from_legs("s5-rho:rho=10,blocks=2", 16) == pytest.approx((kappa, deviation))
+    assert np.isnan(trained.distance_from_legs("lru", 16)).all()
+
+
+def test_the_attack_frequency_is_where_theory_puts_the_spike() -> None:
+    """y_0 = N^2/pi - pi/6 + O(1/N^2)."""
+    assert trained.attack_of(32) == pytest.approx(32**2 / np.pi - np.pi / 6, abs=1e-2)
+
+
+@pytest.mark.parametrize("variant", ["s4d", "s4", "s5"])
+def test_predicted_gain_is_what_a_long_sequence_measures(variant: str) -> None:
+    """From rest the steady state takes over: of 400 s all but a hundredth is steady."""
+    from ssmtheory.models.lti_layers import LTILayer
+
+    made = trained.layer_parameters(variant, 4, N, 0, 0, 0.1, 0.1)
+    steps = np.full(4, 0.1) * [1.0, 1.1, 1.2, 1.3]
+    layer = LTILayer(made, train=("C", "D"))
+    if variant != "s5":
+        steps = np.asarray(made.steps)
+    for omega in (3.0, 19.86):
+        predicted = trained.noise_gain(made, steps, omega, 4000)
+        measured = trained._measured_gain(layer, steps, omega, 4000, 0, 0)
+        if variant == "s5":
+            # 16 members draw the amplitudes; their energies are equal only on average
+            np.testing.assert_allclose(measured, predicted, rtol=0.35)
+        else:
+            np.testing.assert_allclose(measured, predicted, rtol=2e-2)
+
+
+def test_variants_of_a_seed_share_the_network_around_the_layers() -> None:
+    settings = _settings(seeds=1)
+    states = [
+        trained.build(settings, trained.Cell("digits", v), 3, 1, 10).state_dict()
+        for v in ("s4d", "hippo-rho:rho=10", "s5")
+    ]
+    shared = [k for k in states[0] if ".layer." not in k]
+    assert shared
+    for name in shared:
+        for other in states[1:]:
+            np.testing.assert_array_equal(states[0][name], other[name])
+
+
+def test_noise_depends_on_the_seed_and_not_on_the_batches_or_the_variant() -> None:
+    import torch
+
+    x = torch.zeros(7, 12, 3)
+    steps = [np.array([0.01, 0.02, 0.05])]
+    condition = trained.Condition("fourier", "layer", 30.0, 0.5)
+    whole = trained.disturbance(condition, steps, [], 0.0, 4)(0, x)
+    pieces = trained.disturbance(condition, steps, [], 0.0, 4)
+    np.testing.assert_array_equal(whole, torch.cat([pieces(0, x[:3]), pieces(0, x[3:])]))
+    assert not np.array_equal(whole, trained.disturbance(condition, steps, [], 0.0, 5)(0, x))
+    # the authors' formula: U cos(omega Delta_i k), U between 0 and the amplitude
+    k = np.arange(12)[:, None]
+    ratio = whole.numpy() / np.cos(30.0 * steps[0] * k)
+    assert ratio[:, 0].min() >= 0
+    assert ratio[:, 0].max() <= 0.5
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-4)
+    assert trained.disturbance(condition, steps, [], 0.0, 4)(-1, x) is x
+
+
+@pytest.mark.parametrize("kind", trained.CORRUPTIONS)
+def test_corruptions_have_the_energy_of_the_cosine(kind: str) -> None:
+    import torch
+
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 50, 3)))
+    condition = trained.Condition(kind, "layer", np.nan, 0.6)
+    change = trained.disturbance(condition, [np.full(3, 0.01)], [], 0.0, 0)(0, x) - x
+    # 0.6 U cos, U uniform on [0, 1]: 0.6 sqrt(1/3 / 2)
+    np.testing.assert_allclose(change.square().mean((1, 2)).sqrt(), 0.6 / np.sqrt(6), rtol=1e-6)
+
+
+def _settings(**changes: object) -> trained.Settings:
+    return experiment._settings_of(dataclasses.replace(_preset("smoke"), **changes))
+
+
+def _preset(name: str) -> experiment.Config:
+    values = tomllib.loads((PRESETS / f"robustness.{name}.toml").read_text())
+    return experiment.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+# ---------------------------------------------------------------------------------------------------- a small run
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return experiment.run(_preset("smoke"))
+
+
+def test_the_smoke_preset_fills_every_group(tree) -> None:
+    assert set(tree.children) == {path.strip("/") for path in experiment.SCHEMA.groups}
+    runs = tree["trained"].to_dataset()
+    assert ((runs.noisy_accuracy >= 0) & (runs.noisy_accuracy <= 1)).all()
+    text = " ".join(experiment.verdict(tree))
+    assert "no evidence" in text  # thirty steps do not beat logistic regression
+    assert "fewer than two cells are evidence" in text
