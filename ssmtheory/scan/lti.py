@@ -790,12 +790,15 @@ class LTIPlan:
 
 
 #: Nanoseconds of one core of an AMD EPYC (Zen 3, AVX2) that others were using, float32. Per output and state: scan,
-#: kernel; per output: step, of the scan; per output and log2 of the padded length: fft; per channel and state: tables.
-#: Measured, both passes: batch 1, 256 channels, 32 states, 1024, 4096 and 16384 steps, PyTorch's FFT. Fitted to
-#: that: the scan as a whole, kernel, fft and _BACKWARD. Estimated: how the scan's time divides into states and steps,
-#: the tables, and all of _ARRAYS (the same without compiled code) except fft.
-_COMPILED = {"scan": 0.4, "kernel": 0.12, "step": 2.0, "fft": 2.6, "tables": 70.0}
-_ARRAYS = {"scan": 1.1, "kernel": 0.35, "step": 30.0, "fft": 2.6, "tables": 900.0}
+#: kernel; per output: step, of the scan; per channel and state: tables. Measured, both passes: batch 1, 256 channels,
+#: 32 states, 1024, 4096 and 16384 steps. Fitted to that: the scan as a whole, kernel and _BACKWARD. Estimated: how the
+#: scan's time divides into states and steps, the tables, and all of _ARRAYS (the same without compiled code).
+_COMPILED = {"scan": 0.4, "kernel": 0.12, "step": 2.0, "tables": 70.0}
+_ARRAYS = {"scan": 1.1, "kernel": 0.35, "step": 30.0, "tables": 900.0}
+#: Nanoseconds of the convolution per output and log2 of the padded length, by library: measured at batch 1 to 64, 64 to
+#: 256 channels and 64 to 16384 steps (torch 1.0 to 1.65, at 64 steps 2.1; NumPy 2.1 to 2.9, at 64 steps 3.5).
+_FFT = {"torch": 1.2}
+_OTHER_FFT = 2.3
 #: The backward pass costs so many times the forward one.
 _BACKWARD = {"scan": 2.4, "kernel": 3.0, "fft": 1.8}
 
@@ -809,6 +812,7 @@ def plan_lti(
     gradient: bool = False,
     initial_state: bool = False,
     compiled: bool | None = None,
+    library: str = "torch",
 ) -> LTIPlan:
     """Choose how to apply a diagonal system to a sequence: scan in the time domain, or kernel and FFT.
 
@@ -821,6 +825,7 @@ def plan_lti(
         gradient: a backward pass follows.
         initial_state: a first or a last state is needed.
         compiled: whether compiled code will run it; None: whether there is some on this machine.
+        library: of the arrays, and so of the FFT: "torch", whose convolution is taken in blocks, or another.
 
     Returns:
         The plan.
@@ -844,7 +849,7 @@ def plan_lti(
     scan = batch * outputs * (states * cost["scan"] + cost["step"]) + channels * states * cost["tables"]
     kernel = outputs * states * cost["kernel"] + channels * states * cost["tables"]
     # transforms there and back of each sequence, and one of the kernel
-    fft = (2 * batch + 1) / 2 * channels * size / 2 * math.log2(size) * cost["fft"]
+    fft = (2 * batch + 1) / 2 * channels * size / 2 * math.log2(size) * _FFT.get(library, _OTHER_FFT)
     seconds = {
         "scan": 1e-9 * ways["scan"] * scan,
         "kernel+fft": 1e-9 * (ways["kernel"] * kernel + ways["fft"] * fft),
@@ -907,7 +912,7 @@ def lti_convolve(
         gradient = kind == "torch" and any(x is not None and x.requires_grad for x in (u, poles, B, C, D, dt))
         compiled = None if _backend(kind, "auto", u, "lti_convolve") == "c" else False
         states = max(1, poles.shape[1])
-        method = plan_lti(channels, states, length, batch, gradient=gradient, compiled=compiled).method
+        method = plan_lti(channels, states, length, batch, gradient=gradient, compiled=compiled, library=kind).method
     if method == "scan" or not u.shape[1]:
         return lti_scan(
             u, poles, B, C, D, dt=dt, discretization=discretization, reverse=reverse, conjugate_pairs=conjugate_pairs
