@@ -183,6 +183,7 @@ def make_model(
     backend: str = "auto",
     real_part: str = "exp",
     per_feature: bool = True,
+    scaling: str = "given",
     **options: Any,
 ) -> SequenceModel:
     """A model of equal layers by name.
@@ -202,6 +203,7 @@ def make_model(
         backend: of the shared scan.
         real_part: parametrisation of trained poles, "exp" or "free".
         per_feature: whether trained A and B differ from feature to feature.
+        scaling: of the modes, "given" or "unit_input"; see `LTILayer`.
         options: of `SequenceModel`.
 
     Returns:
@@ -215,7 +217,7 @@ def make_model(
     layers = [
         make_layer(
             variant, d_model, N, s, dt_min, dt_max, train=train, mode=mode, backend=backend, real_part=real_part,
-            per_feature=per_feature,
+            per_feature=per_feature, scaling=scaling,
         )
         for s in seeds
     ]  # fmt: skip

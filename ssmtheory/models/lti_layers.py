@@ -39,7 +39,7 @@ from ssmtheory.scan.lti import (
     vandermonde_kernel,
 )
 
-__all__ = ["MODES", "REAL_PARTS", "TRAINABLE", "VARIANTS", "LTILayer", "make_layer", "parse_variant"]
+__all__ = ["MODES", "REAL_PARTS", "SCALINGS", "TRAINABLE", "VARIANTS", "LTILayer", "make_layer", "parse_variant"]
 
 #: What can be trained.
 TRAINABLE = ("A", "B", "C", "D", "steps")
@@ -47,6 +47,8 @@ TRAINABLE = ("A", "B", "C", "D", "steps")
 MODES = ("auto", "convolution", "recurrence")
 #: Parametrisations of trained poles.
 REAL_PARTS = ("exp", "free")
+#: Scalings of the modes.
+SCALINGS = ("given", "unit_input")
 _RULES = {"zoh": "zoh", "bilinear_s4": "bilinear", "softmax": "softmax", "none": "none"}
 
 
@@ -65,6 +67,14 @@ def _real_view(x: Any, *, complex_: bool = True) -> Tensor:
     return torch.view_as_real(torch.tensor(np.asarray(x, dtype=np.complex128)))
 
 
+def _unit_input(parameters: LayerParameters) -> LayerParameters:
+    if parameters.scope != "feature" or parameters.P is not None:
+        raise InputError("scaling='unit_input' is for scope='feature' without low-rank part: leave it at 'given'")
+    if not np.all(parameters.B):
+        raise InputError("scaling='unit_input': B has a zero, so that a mode has no input; leave it at 'given'")
+    return dataclasses.replace(parameters, B=np.ones_like(parameters.B), C=parameters.C * parameters.B)
+
+
 class LTILayer(nn.Module):
     """A linear time-invariant layer with some of its parameters trained.
 
@@ -78,6 +88,9 @@ class LTILayer(nn.Module):
         real_part: parametrisation of trained poles: "exp" (stable by construction) or "free".
         per_feature: with scope "feature", trained A and B differ from feature to feature (as in S4D's code); False:
             poles that are shared stay shared.
+        scaling: of the modes: "given", or "unit_input": B = 1 and C times what B was. The system is the same; what an
+            optimiser that moves every entry alike can do is not, where B is large, as in the ill-conditioned bases of
+            PTD. For layers with scope "feature" and no low-rank part.
 
     Attributes:
         features: number of inputs and outputs.
@@ -115,8 +128,11 @@ class LTILayer(nn.Module):
         backend: str = "auto",
         real_part: str = "exp",
         per_feature: bool = True,
+        scaling: str = "given",
     ) -> None:
         super().__init__()
+        if _choice("scaling", scaling, SCALINGS) == "unit_input":
+            parameters = _unit_input(parameters)
         for name in train:
             _choice("train", name, TRAINABLE)
         self.trained = tuple(name for name in TRAINABLE if name in train)
@@ -297,22 +313,23 @@ class LTILayer(nn.Module):
             InputError: an unknown method.
         """
         method = _choice("method", method, ("auto", "cauchy", "response"))
-        name = "float32" if dtype == torch.float32 else "float64"
         C = torch.view_as_complex(self.C)
         if self.P is not None:
             if method == "response" or (method == "auto" and self.frozen):
                 return self._from_response(C, length, dtype)
             P, steps = self._low_rank()
-            return cauchy_kernel(
-                self._full(self.poles), P, P, self._full(self._input()), C, steps, length, dtype=name
-            )  # fmt: skip
+            B = self._full(self._input())
+            return cauchy_kernel(self._full(self.poles), P, P, B, C, steps, length, dtype="float64").to(dtype)
         w, bar = self.discrete(length)
         pairs = self.readout != "real"
         if self.scope == "layer":
             # (output, input, state): one kernel from each input to each output
             weight = C[:, None, :] * bar.T
-            return vandermonde_kernel(w, weight, length, conjugate_pairs=pairs, dtype=name, backend=self.backend)
-        return vandermonde_kernel(w, C * bar, length, conjugate_pairs=pairs, dtype=name, backend=self.backend)
+        else:
+            weight = C * bar
+        # in float64: modes of an ill-conditioned basis cancel to a sum that is smaller than they by its condition number
+        K = vandermonde_kernel(w, weight, length, conjugate_pairs=pairs, dtype="float64", backend=self.backend)
+        return K.to(dtype)
 
     @property
     def frozen(self) -> bool:
@@ -385,16 +402,17 @@ class LTILayer(nn.Module):
             length: of each.
 
         Returns:
-            The mode; from `ssmtheory.scan.lti.plan_lti` for a diagonal layer with scope "feature". A layer with
-            low-rank part convolves, one with scope "layer" goes through its recurrence.
+            The mode; from `ssmtheory.scan.lti.plan_lti` for a diagonal layer with scope "feature" in main memory. On
+            another device, or with a low-rank part, it convolves; with scope "layer" it goes through its recurrence.
         """
         if self.scope == "layer":
             return "recurrence"
-        if self.P is not None:
+        if self.P is not None or self.C.device.type != "cpu":
             return "convolution"
         gradient = torch.is_grad_enabled()
         plan = plan_lti(self.features, self.states, max(1, length), max(1, batch), gradient=gradient)
-        return "recurrence" if plan.method == "scan" else "convolution"
+        # the plan is for float32; in float64 the scan takes twice the time
+        return "recurrence" if 2 * plan.seconds["scan"] < plan.seconds["kernel+fft"] else "convolution"
 
     def _convolve(self, u: Tensor) -> Tensor:
         length = u.shape[1]
@@ -415,6 +433,7 @@ class LTILayer(nn.Module):
         if not u.numel():
             return torch.zeros_like(u)
         C = torch.view_as_complex(self.C)
+        # states in complex128: phases multiplied out in float32 drift, and modes may cancel as in the kernel
         if self.P is not None:
             state: Tensor | None = None
             outputs = []
@@ -426,8 +445,7 @@ class LTILayer(nn.Module):
         w, bar = self.discrete(length)
         pairs = self.readout != "real"
         if self.scope == "feature":
-            return lti_scan(u, w, bar, C, conjugate_pairs=pairs, backend=self.backend)
-        # the input of each mode in complex128: a phase that is multiplied out in float32 drifts over the sequence
+            return lti_scan(u.to(torch.float64), w, bar, C, conjugate_pairs=pairs, backend=self.backend).to(u.dtype)
         work = torch.float64 if u.dtype == torch.float64 else torch.float32
         into = torch.view_as_real(bar.T.contiguous()).reshape(self.features, 2 * self.states).to(work)
         modes = torch.matmul(u.to(work), into).unflatten(2, (self.states, 2))
@@ -594,6 +612,7 @@ def make_layer(
     backend: str = "auto",
     real_part: str = "exp",
     per_feature: bool = True,
+    scaling: str = "given",
 ) -> LTILayer:
     """A layer by name.
 
@@ -610,6 +629,7 @@ def make_layer(
         backend: see `LTILayer`.
         real_part: see `LTILayer`.
         per_feature: see `LTILayer`.
+        scaling: see `LTILayer`.
 
     Returns:
         The layer; D is normal, as in the code of S4 and S5.
@@ -627,5 +647,6 @@ def make_layer(
     if parameters.steps is None:
         train = [part for part in train if part != "steps"]
     return LTILayer(
-        parameters, train=train, mode=mode, backend=backend, real_part=real_part, per_feature=per_feature
+        parameters, train=train, mode=mode, backend=backend, real_part=real_part, per_feature=per_feature,
+        scaling=scaling,
     )  # fmt: skip
