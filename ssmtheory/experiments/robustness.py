@@ -221,6 +221,7 @@ class Config(theory.TheoryConfig):
     regression_steps: int = field(default=1000, metadata=_help("optimiser steps of a regressor"))
     regression_points: int = field(default=201, metadata=_help("tested frequencies"))
     backend: str = field(default="auto", metadata=_help("scan backend: c, torch or auto"))
+    device: str = field(default="cpu", metadata=_help("where classifiers are trained: cpu or cuda"))
 
 
 # ---------------------------------------------------------------------------------------------------- plan
@@ -232,6 +233,7 @@ class _Context:
     settings: trained.Settings
     setting: regression.Setting
     cells: tuple[trained.Cell, ...]
+    lengths: Mapping[str, int]
 
 
 def cells_of(config: Config) -> tuple[trained.Cell, ...]:
@@ -252,15 +254,16 @@ def plan(config: Config) -> base.Plan:
     theory.check(config)
     _check(config)
     cells = cells_of(config)
-    backend = _backend(config.backend)
+    backend = _backend(config.backend, config.device)
     settings = dataclasses.replace(_settings_of(config), backend=backend)
     setting = regression.Setting(
         config.regression_dim, config.regression_edge, config.regression_top, config.regression_features,
         config.regression_length, config.regression_dt, config.regression_count, config.regression_steps,
-        config.batch, config.rate, config.regression_points, backend,
+        config.batch, config.rate, config.regression_points, _backend(config.backend, "cpu"),
     )  # fmt: skip
     used = list(dict.fromkeys(cell.images for cell in cells))
     data = {name: trained.load(name).describe() for name in used}
+    lengths = {name: trained.load(name).test.pixels.shape[1] for name in used}
     seeds = range(config.seeds)
     first = [*config.variants[: config.headline]]
     tasks = [*theory.tasks(config), *(f"baseline/{name}" for name in used)]
@@ -270,8 +273,9 @@ def plan(config: Config) -> base.Plan:
     tasks += [key for key, _ in runs if key not in tasks]
     conditions = len(trained.conditions(settings))
     return base.Plan(
+        # the device is not named: the backend is another one there
         resolved={
-            **asdict(config),
+            **{name: value for name, value in asdict(config).items() if name != "device"},
             "backend": backend,
             "images_sha256": {name: str(d["sha256"]) for name, d in data.items()},
         },
@@ -282,18 +286,18 @@ def plan(config: Config) -> base.Plan:
             "regressors": f"{len(config.regression_variants) * len(config.readings)} x {config.seeds} seeds",
         },
         result_bytes=8 * config.seeds * len(cells) * (2 * conditions + 4 * config.n_layer * 40),
-        context=_Context(config, settings, setting, cells),
+        context=_Context(config, settings, setting, cells, lengths),
         task_noun="run",
     )
 
 
-def _backend(name: str) -> str:
+def _backend(name: str, device: str) -> str:
     """The scan backend that is really used; its name is part of the run's identity."""
     import torch
 
     from ssmtheory.scan import resolve_backend
 
-    return str(resolve_backend(torch.zeros(1), backend=name))
+    return str(resolve_backend(torch.zeros(1, device=device), backend=name))
 
 
 def _check(config: Config) -> None:
@@ -325,6 +329,8 @@ def _check(config: Config) -> None:
                           ("headline", 0)):  # fmt: skip
         if getattr(config, option) < least:
             raise ConfigError(f"--{option.replace('_', '-')} {getattr(config, option)}: must be an integer >= {least}")
+    if config.device not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {config.device}: must be cpu or cuda")
     if not 0 < config.dt_min <= config.dt_max:
         raise ConfigError(f"--dt-min {config.dt_min}, --dt-max {config.dt_max}: must be 0 < dt-min <= dt-max")
 
@@ -410,7 +416,6 @@ def _trained_groups(context: _Context, parts: Mapping[str, Mapping[str, Array]])
     )  # fmt: skip
     reference = np.array([float(parts[f"baseline/{cell.images}"]["baseline_accuracy"]) for cell in cells])
     evidence = (trained_set.clean_accuracy.values > reference[:, None]).all(axis=1)
-    shapes = [trained.load(cell.images).test.pixels.shape for cell in cells]
     conditions = trained.conditions(context.settings)
 
     def texts(values: Any) -> Array:
@@ -421,7 +426,7 @@ def _trained_groups(context: _Context, parts: Mapping[str, Mapping[str, Array]])
             "images": (_CELL, texts(c.images for c in cells)),
             "variant": (_CELL, texts(c.variant for c in cells)),
             "trained": (_CELL, texts(c.trained for c in cells)),
-            "length": (_CELL, np.array([shape[1] for shape in shapes], np.int64)),
+            "length": (_CELL, np.array([context.lengths[cell.images] for cell in cells], np.int64)),
             "baseline_accuracy": (_CELL, reference),
             "evidence": (_CELL, evidence),
         },
@@ -452,17 +457,17 @@ def _fourier(config: Config, conditions: list[trained.Condition], amplitude: flo
 
 #: predictions that are correlated with the loss of accuracy
 PREDICTIONS = ("gain", "noise over signal")
-_RESAMPLES = 2000
+_RESAMPLES = 500
 
 
-def _rank(x: Array, y: Array) -> float:
-    """Spearman's correlation; NaN where one of them is constant."""
+def _rank(x: Array, y: Array) -> Array:
+    """Spearman's correlation along the last axis; NaN where one of them is constant."""
     from scipy.stats import rankdata
 
-    a, b = rankdata(x), rankdata(y)
-    a, b = a - a.mean(), b - b.mean()
-    size = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / size if size > 0 else math.nan
+    a, b = (rankdata(v, axis=-1) for v in (x, y))
+    a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+    size = np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
+    return np.where(size > 0, (a * b).sum(axis=-1) / np.where(size > 0, size, 1.0), math.nan)
 
 
 def _correlations(config: Config, cells: xr.Dataset, runs: xr.Dataset) -> xr.Dataset:
@@ -512,12 +517,8 @@ def _interval(x: Array, y: Array, axis: int) -> tuple[float, float]:
     count = x.shape[axis]
     if count < 2:
         return math.nan, math.nan
-    rng = np.random.default_rng(0)
-    values = []
-    for _ in range(_RESAMPLES):
-        rows = rng.integers(count, size=count)
-        values.append(_rank(np.take(x, rows, axis).ravel(), np.take(y, rows, axis).ravel()))
-    found = np.array(values)
+    rows = np.random.default_rng(0).integers(count, size=(_RESAMPLES, count))
+    found = _rank(*(np.moveaxis(v, axis, 0)[rows].reshape(_RESAMPLES, -1) for v in (x, y)))
     found = found[np.isfinite(found)]
     if not found.size:
         return math.nan, math.nan
@@ -569,6 +570,7 @@ def _settings_of(config: Config) -> trained.Settings:
         config.long_steps, config.batch, config.rate, config.layer_rate, config.decay, config.train_images,
         config.test_images, config.noise_images, config.frequencies, config.amplitudes, config.corruptions,
         config.backend,
+        config.device,
     )  # fmt: skip
 
 

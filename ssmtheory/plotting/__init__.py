@@ -37,6 +37,10 @@ SUBJECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "refinements": ("ssmtheory.plotting.refinements", ("parametrisation", "reordering")),
     "concordance": ("ssmtheory.plotting.concordance", ("predictors", "training", "depth")),
     "interventions": ("ssmtheory.plotting.interventions", ("overview", "controls")),
+    "robustness": (
+        "ssmtheory.plotting.robustness",
+        ("theory", "discretised", "sweep", "prediction", "comparison", "regression"),
+    ),
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 Part (a), from transfer functions alone: `draw_theory_x(tree, ax)` reads the group "theory". A gain is the largest over
 unit readouts; the dashed vertical line is the frequency at which S4D amplifies most, which the noise has.
+
+Parts (b) and (c), trained: the other functions, of the groups "trained" and "regression". Bands are ranges over seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssmtheory.errors import InputError
-from ssmtheory.plotting.panels import heading, init_name, page, read, read_labels, state_dims
+from ssmtheory.plotting.panels import band, heading, init_name, page, read, read_labels, state_dims
 from ssmtheory.plotting.style import FAINT, INK, LINE_STYLES, plain_log_ticks, series_style
 
 if TYPE_CHECKING:
@@ -24,14 +26,27 @@ if TYPE_CHECKING:
 __all__ = [
     "FIGURES",
     "GROUPS",
+    "draw_amplitudes",
+    "draw_comparison",
+    "draw_conditioning",
+    "draw_frequency_sweep",
+    "draw_mechanism",
+    "draw_predicted_loss",
+    "draw_regression",
     "draw_theory_attack",
     "draw_theory_discrete",
     "draw_theory_gain",
     "draw_theory_low",
     "draw_theory_steps",
     "draw_theory_trade",
+    "draw_training",
+    "figure_comparison",
     "figure_discretised",
+    "figure_prediction",
+    "figure_regression",
+    "figure_sweep",
     "figure_theory",
+    "variant_name",
 ]
 
 _LEGS, _S4D = "legs", "s4d-legs"
@@ -197,5 +212,340 @@ def figure_discretised(tree: xr.DataTree, venue: str = "screen", N: int | None =
     return page(venue, 2.5 * -(-(len(draws) + 1) // 2), [*draws, partial(draw_theory_steps, N=N)], tree, legend=4)
 
 
-FIGURES: dict[str, Callable[..., Figure]] = {"theory": figure_theory, "discretised": figure_discretised}
-GROUPS: dict[str, tuple[str, ...]] = {"theory": ("theory",), "discretised": ("theory",)}
+# ---------------------------------------------------------------------------------------------------- part (b), trained
+
+
+def variant_name(label: str) -> str:
+    """A variant as it is written in a figure.
+
+    >>> variant_name("s4-ptd:kind=published,weight=10,steps=3000"), variant_name("hippo-rho:rho=3,normal=true")
+    ('S4-PTD published', 'HiPPO-$\\\\rho$ 3 normal')
+    """
+    name, _, rest = label.partition(":")
+    options = dict(item.split("=") for item in rest.split(",")) if rest else {}
+    words = [_VARIANTS.get(name, name)]
+    words += [options[key] for key in ("kind", "epsilon", "rho") if key in options]
+    words += ["normal"] if options.get("normal") == "true" else []
+    return " ".join(words)
+
+
+_VARIANTS = {
+    "s4": "S4", "s4d": "S4D", "s4-ptd": "S4-PTD", "hippo-rho": r"HiPPO-$\rho$", "s5": "S5", "s5-ptd": "S5-PTD",
+    "s5-rho": r"S5-$\rho$", "dss": "DSS", "lru": "LRU", "s4d-inv": "S4D-Inv", "s4d-lin": "S4D-Lin",
+}  # fmt: skip
+
+
+def _cells(tree: xr.DataTree, images: str | None, chosen: int = 0, trained: str = "C,D") -> list[int]:
+    """Positions of the cells of a data set (of the first), the first few of them where `chosen` is given."""
+    names = [str(v) for v in read(tree, "cells/images")]
+    wanted = names[0] if images is None else images
+    if wanted not in names:
+        raise InputError(f"no cell has the images {wanted!r}: there are {', '.join(dict.fromkeys(names))}.")
+    parts = [str(v) for v in read(tree, "cells/trained")]
+    found = [i for i, (n, t) in enumerate(zip(names, parts, strict=True)) if n == wanted and t == trained]
+    return found[: chosen or None]
+
+
+def _cell_name(tree: xr.DataTree, i: int) -> str:
+    return variant_name(str(read(tree, "cells/variant")[i]))
+
+
+def _look(tree: xr.DataTree, i: int, *, marker: bool = False) -> dict[str, Any]:
+    """The look of a variant, the same on all data sets; S4, the reference, is black."""
+    variants = list(dict.fromkeys(str(v) for v in read(tree, "cells/variant")))
+    name = str(read(tree, "cells/variant")[i])
+    if name == "s4":
+        return {"color": INK, "linestyle": "-", **({"marker": "."} if marker else {})}
+    others = [v for v in variants if v != "s4"]
+    return series_style(others.index(name), marker=marker)
+
+
+def _amplitudes(tree: xr.DataTree) -> np.ndarray:
+    return np.unique(read(tree, "disturbances/amplitude"))
+
+
+def _cosines(tree: xr.DataTree, amplitude: float | None) -> tuple[np.ndarray, float]:
+    """Positions of the cosines in the layers at one amplitude (the largest), by rising frequency."""
+    size = float(_amplitudes(tree)[-1] if amplitude is None else amplitude)
+    kind, where = read(tree, "disturbances/kind"), read(tree, "disturbances/where")
+    there = (kind == "fourier") & (where == "layer") & np.isclose(read(tree, "disturbances/amplitude"), size)
+    found = np.flatnonzero(there)
+    if not found.size:
+        listed = ", ".join(f"{a:g}" for a in _amplitudes(tree))
+        raise InputError(f"no noise of amplitude {size:g}: there are {listed}.")
+    return found[np.argsort(read(tree, "disturbances/frequency")[found])], size
+
+
+def _attack_column(tree: xr.DataTree, amplitude: float | None) -> int:
+    found, _ = _cosines(tree, amplitude)
+    away = np.abs(read(tree, "disturbances/frequency")[found] - float(read(tree, "disturbances/attack_frequency")))
+    return int(found[np.argmin(away)])
+
+
+def _range(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, look: dict[str, Any]) -> None:
+    """Mean over the first axis as a line, smallest and largest as a band."""
+    band(ax, x, values.min(axis=0), values.max(axis=0), look["color"], alpha=0.15)
+    ax.plot(x, values.mean(axis=0), label=label, **look)
+
+
+def draw_frequency_sweep(
+    tree: xr.DataTree, ax: Axes, images: str | None = None, amplitude: float | None = None, chosen: int = 4
+) -> None:
+    """Accuracy under a cosine in every layer against its frequency: mean and range over seeds, dotted: undisturbed."""
+    columns, size = _cosines(tree, amplitude)
+    omega = read(tree, "disturbances/frequency")[columns]
+    noisy, clean = read(tree, "trained/noisy_accuracy"), read(tree, "trained/clean_accuracy_few")
+    for i in _cells(tree, images, chosen):
+        look = _look(tree, i, marker=True)
+        _range(ax, omega, noisy[i][:, columns], _cell_name(tree, i), {**look, "markersize": 3})
+        ax.axhline(clean[i].mean(), color=look["color"], linewidth=0.6, linestyle=":")
+    ax.set_xscale("log")
+    _mark(ax, float(read(tree, "disturbances/attack_frequency")))
+    ax.set_ylim(0, None)
+    ax.set_xlabel(r"frequency of the noise $\omega$ [rad/s]")
+    ax.set_ylabel("accuracy")
+    heading(ax, f"Noise of amplitude {size:g}", "measured")
+
+
+def draw_amplitudes(tree: xr.DataTree, ax: Axes, images: str | None = None, chosen: int = 4) -> None:
+    """Accuracy at the attack frequency against the amplitude; left end: undisturbed."""
+    sizes = _amplitudes(tree)
+    columns = [_attack_column(tree, float(a)) for a in sizes]
+    x = np.concatenate([[sizes[0] ** 2 / sizes[1] if len(sizes) > 1 else sizes[0] / 3], sizes])
+    for i in _cells(tree, images, chosen):
+        clean = read(tree, "trained/clean_accuracy_few")[i]
+        values = np.concatenate([clean[:, None], read(tree, "trained/noisy_accuracy")[i][:, columns]], axis=1)
+        _range(ax, x, values, _cell_name(tree, i), {**_look(tree, i, marker=True), "markersize": 3})
+    ax.set_xscale("log")
+    ax.set_xticks(x, ["0", *(f"{a:g}" for a in sizes)])
+    ax.minorticks_off()
+    ax.set_ylim(0, None)
+    ax.set_xlabel("amplitude of the noise")
+    ax.set_ylabel("accuracy")
+    heading(ax, "At the attack frequency", "measured")
+
+
+def draw_predicted_loss(tree: xr.DataTree, ax: Axes, images: str | None = None, amplitude: float | None = None) -> None:
+    """Loss of accuracy against predicted gain (geometric mean over layers): a mark per cell, seed and frequency.
+
+    Only cells that are evidence are filled; the rank correlation and its interval are those of the dataset.
+    """
+    columns, size = _cosines(tree, amplitude)
+    order = np.argsort(read_labels(tree, "trained/gain", "factor").astype(float))
+    gain = np.exp(np.log(read(tree, "trained/gain")).mean(axis=-1))[:, :, order]
+    loss = read(tree, "trained/clean_accuracy_few")[:, :, None] - read(tree, "trained/noisy_accuracy")[:, :, columns]
+    evidence = read(tree, "cells/evidence").astype(bool)
+    for i in _cells(tree, images):
+        look = _look(tree, i, marker=True)
+        ax.plot(
+            gain[i].ravel(), loss[i].ravel(), label=_cell_name(tree, i), markersize=3, linestyle="none",
+            marker=look["marker"], color=look["color"], markerfacecolor=look["color"] if evidence[i] else "white",
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.axhline(0.0, color=FAINT, linewidth=0.7)
+    ax.set_xlabel("predicted gain of the layers")
+    ax.set_ylabel("loss of accuracy")
+    names = [str(v) for v in read_labels(tree, "correlation/rank", "data")]
+    i = 0 if images is None else names.index(images)
+    j = int(np.argmin(np.abs(read_labels(tree, "correlation/rank", "alpha").astype(float) - size)))
+    value, low, high = (
+        float(read(tree, f"correlation/{name}")[i, j, 0]) for name in ("rank", "rank_low_cells", "rank_high_cells")
+    )
+    said = f"rank corr. {value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(value) else "no evidence"
+    heading(ax, f"Amplitude {size:g}", said)
+
+
+def draw_mechanism(tree: xr.DataTree, ax: Axes, images: str | None = None, chosen: int = 4) -> None:
+    """Gain of every feature at the attack frequency: measured over the length of the data against predicted."""
+    for i in _cells(tree, images, chosen):
+        look = {**_look(tree, i, marker=True), "linestyle": "none", "markersize": 2}
+        x, y = (read(tree, f"trained/channel_gain{end}")[i].ravel() for end in ("", "_measured"))
+        ax.plot(x, y, label=_cell_name(tree, i), alpha=0.5, **look)
+    low, high = ax.get_xlim()
+    ends = np.array([max(low, 1e-2), high])
+    ax.plot(ends, ends, color=INK, linewidth=0.7)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("predicted gain of a feature")
+    ax.set_ylabel("measured, from rest")
+    heading(ax, "At the attack frequency", "measured")
+
+
+def draw_training(
+    tree: xr.DataTree, ax: Axes, images: str | None = None, amplitude: float | None = None, chosen: int = 4
+) -> None:
+    """Accuracy while training: undisturbed (solid), and under noise at the attack frequency (dashed)."""
+    sizes = _amplitudes(tree)
+    size = float(sizes[-1] if amplitude is None else amplitude)
+    at = 1 + int(np.argmin(np.abs(sizes - size)))
+    for i in _cells(tree, images, chosen):
+        look = _look(tree, i)
+        steps, curve = read(tree, "trained/observed")[i].mean(axis=0), read(tree, "trained/curve")[i]
+        _range(ax, steps, curve[:, :, 0], _cell_name(tree, i), {**look, "linestyle": "-"})
+        _range(ax, steps, curve[:, :, at], "", {**look, "linestyle": "--"})
+    ax.set_ylim(0, None)
+    ax.set_xlabel("optimiser step")
+    ax.set_ylabel("accuracy")
+    heading(ax, f"Clean, and attacked at {size:g} (dashed)", "measured")
+
+
+def draw_conditioning(
+    tree: xr.DataTree, ax: Axes, images: str | None = None, amplitude: float | None = None, name: str = "kappa"
+) -> None:
+    """Accuracy of every cell, undisturbed (filled) and attacked (open), against kappa or the deviation from LegS.
+
+    Args:
+        tree: the dataset.
+        ax: the panel.
+        images: data set; the first by default.
+        amplitude: of the noise at the attack frequency; the largest by default.
+        name: "kappa" or "deviation".
+
+    Raises:
+        InputError: another name.
+    """
+    if name not in ("kappa", "deviation"):
+        raise InputError(f"no quantity {name!r}: there are kappa and deviation")
+    column = _attack_column(tree, amplitude)
+    x = read(tree, f"trained/{name}").mean(axis=1)
+    clean, noisy = read(tree, "trained/clean_accuracy"), read(tree, "trained/noisy_accuracy")[:, :, column]
+    shown = [i for i in _cells(tree, images) if np.isfinite(x[i])]
+    floor = 0.5 * min((x[i] for i in shown if x[i] > 0), default=1.0)
+    for i in shown:
+        look = {**_look(tree, i, marker=True), "linestyle": "none", "markersize": 4}
+        at = max(float(x[i]), floor)
+        for values, face in ((clean[i], look["color"]), (noisy[i], "white")):
+            ax.vlines(at, values.min(), values.max(), color=look["color"], linewidth=0.8)
+            label = _cell_name(tree, i) if face != "white" else ""
+            ax.plot([at], [values.mean()], label=label, markerfacecolor=face, **look)
+    ax.set_xscale("log")
+    ax.set_ylim(0, None)
+    ax.set_xlabel(
+        r"condition number $\kappa(V)$" if name == "kappa" else r"largest deviation from LegS (S4: 0, at the left)"
+    )
+    ax.set_ylabel("accuracy")
+    heading(ax, "Clean and attacked (open)", "measured")
+
+
+def draw_comparison(tree: xr.DataTree, ax: Axes, outcome: str = "clean", images: str | None = None) -> None:
+    """Paired differences between variants in percentage points: mean over seeds and bootstrap interval.
+
+    Args:
+        tree: the dataset.
+        ax: the panel.
+        outcome: "clean", "attacked" or "own".
+        images: data set; the first by default.
+
+    Raises:
+        InputError: another outcome.
+    """
+    words = {"clean": "Clean accuracy", "attacked": "Accuracy, attacked", "own": "Accuracy, own worst frequency"}
+    if outcome not in words:
+        raise InputError(f"no outcome {outcome!r}: there are {', '.join(words)}")
+    names = [str(v) for v in read(tree, "comparison/images")]
+    wanted = names[0] if images is None else images
+    rows = [i for i, n in enumerate(names) if n == wanted]
+    first, second = read(tree, "comparison/first"), read(tree, "comparison/second")
+    mean, low, high = (100 * read(tree, f"comparison/{outcome}{end}") for end in ("", "_low", "_high"))
+    height = np.arange(len(rows), dtype=float)[::-1]
+    labels = [f"{variant_name(str(first[i]))} \N{MINUS SIGN} {variant_name(str(second[i]))}" for i in rows]
+    ax.axvline(0.0, color=FAINT, linewidth=0.7)
+    ax.hlines(height, low[rows], high[rows], color=series_style(0)["color"], linewidth=1.4)
+    ax.plot(mean[rows], height, "o", markersize=4, color=series_style(0)["color"])
+    ax.set_yticks(height, labels)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.set_xlabel("percentage points")
+    heading(ax, words[outcome])
+
+
+# ---------------------------------------------------------------------------------------------------- part (c)
+
+
+def draw_regression(tree: xr.DataTree, ax: Axes, reading: str = "in-phase", seed: int | None = None) -> None:
+    """Predicted amplitude of sinusoids of amplitude 1: median over seeds and their range; grey: the trained band.
+
+    Args:
+        tree: the dataset.
+        ax: the panel.
+        reading: "in-phase" or "network".
+        seed: of one run; None for the median and range of all.
+
+    Raises:
+        InputError: the dataset has no such reading.
+    """
+    readings = [str(v) for v in read_labels(tree, "regression/predicted", "reading")]
+    if reading not in readings:
+        raise InputError(f"no reading {reading!r}: there are {', '.join(readings)}")
+    omega = read_labels(tree, "regression/predicted", "omega").astype(float)
+    values = read(tree, "regression/predicted")[:, readings.index(reading)]
+    names = [str(v) for v in read_labels(tree, "regression/predicted", "init")]
+    ax.axvspan(0, float(read(tree, "regression/edge")), color=FAINT, alpha=0.18, linewidth=0)
+    ax.axvline(float(read(tree, "regression/last_spike")), color=INK, linewidth=0.7, linestyle=":")
+    ax.axhline(0.0, color=FAINT, linewidth=0.7)
+    others = [name for name in names if name != "s4"]
+    for name, runs in zip(names, values, strict=True):
+        look = {"color": INK, "linestyle": "-"} if name == "s4" else series_style(others.index(name))
+        if seed is None:
+            band(ax, omega, runs.min(axis=0), runs.max(axis=0), look["color"], alpha=0.15)
+        ax.plot(omega, np.median(runs, axis=0) if seed is None else runs[seed], label=variant_name(name), **look)
+    # at a spike a prediction may be twenty times too large: what matters is the sign
+    ax.set_ylim(max(float(values.min()) - 0.1, -3.0), min(float(values.max()) + 0.1, 3.0))
+    ax.set_xlim(omega[0], omega[-1])
+    ax.set_xlabel("frequency $s$ [rad/s]")
+    ax.set_ylabel("predicted amplitude (true: 1)")
+    heading(ax, {"in-phase": "In-phase reading", "network": "Gated network"}[reading], "measured")
+
+
+# ---------------------------------------------------------------------------------------------------- figures
+
+
+def figure_sweep(tree: xr.DataTree, venue: str = "screen", images: str | None = None) -> Figure:
+    """Accuracy by frequency and amplitude, and while training."""
+    sizes = _amplitudes(tree)
+    draws = [
+        partial(draw_frequency_sweep, images=images, amplitude=float(sizes[0])),
+        partial(draw_frequency_sweep, images=images, amplitude=float(sizes[-1])),
+        partial(draw_amplitudes, images=images), partial(draw_training, images=images),
+    ]  # fmt: skip
+    return page(venue, 4.6, draws, tree, legend=4)
+
+
+def figure_prediction(tree: xr.DataTree, venue: str = "screen", images: str | None = None) -> Figure:
+    """What the transfer functions predict beside what happens: loss of accuracy, gain of features, conditioning."""
+    draws = [
+        partial(draw_predicted_loss, images=images), partial(draw_mechanism, images=images),
+        partial(draw_conditioning, images=images),
+        partial(draw_conditioning, images=images, name="deviation"),
+    ]  # fmt: skip
+    return page(venue, 5.2, draws, tree, legend=4)
+
+
+def figure_comparison(tree: xr.DataTree, venue: str = "screen", images: str | None = None) -> Figure:
+    """Paired differences between the headline variants."""
+    draws = [partial(draw_comparison, outcome=name, images=images) for name in ("clean", "attacked", "own")]
+    return page(venue, 5.2, draws, tree, columns=1)
+
+
+def figure_regression(tree: xr.DataTree, venue: str = "screen") -> Figure:
+    """The amplitude of a sinusoid beyond the trained band, by both readings."""
+    readings = [str(v) for v in read_labels(tree, "regression/predicted", "reading")]
+    return page(venue, 2.6, [partial(draw_regression, reading=name) for name in readings], tree, legend=4)
+
+
+FIGURES: dict[str, Callable[..., Figure]] = {
+    "theory": figure_theory,
+    "discretised": figure_discretised,
+    "sweep": figure_sweep,
+    "prediction": figure_prediction,
+    "comparison": figure_comparison,
+    "regression": figure_regression,
+}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "theory": ("theory",),
+    "discretised": ("theory",),
+    "sweep": ("trained",),
+    "prediction": ("trained", "correlation"),
+    "comparison": ("comparison",),
+    "regression": ("regression",),
+}

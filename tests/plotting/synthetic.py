@@ -647,3 +647,72 @@ def sphere(layers: int = 6, texts: int = 8, tokens: int = 24, width: int = 12) -
     tree = experiment.SCHEMA.label(experiment.assemble(Plan(resolved={}, tasks=list(parts), context=context), parts))
     tree.attrs = {"schema": experiment.SCHEMA.id, "config": "{}", "config_sha256": "cd" * 32}
     return tree
+
+
+def robustness(seeds: int = 3) -> xr.DataTree:
+    """A robustness dataset: invented runs and regressions, real small theory, put together by the experiment."""
+    from ssmtheory.experiments import _robustness_regression as regression
+    from ssmtheory.experiments import _robustness_theory as theory
+    from ssmtheory.experiments import _robustness_trained as trained
+    from ssmtheory.experiments import robustness as experiment
+    from ssmtheory.experiments.base import Plan
+
+    r = np.random.default_rng(0)
+    variants = ("s4d", "s4", "s4-ptd:kind=published,weight=10", "hippo-rho:rho=10", "s5:blocks=2")
+    config = experiment.Config(
+        theory_inits=("legs", "s4d-legs", "hippo-rho-10"), theory_state_dims=(8,), theory_points=40,
+        images="digits", variants=variants, all_variants=("s4d",), long_images="cifar10", long_variants=variants[:3],
+        seeds=seeds, regression_variants=variants[:4], n_layer=2, d_model=6, frequencies=(0.01, 0.1, 1.0, 3.0),
+    )  # fmt: skip
+    cells, settings = experiment.cells_of(config), experiment._settings_of(config)
+    setting = regression.Setting(16, 80.0, 100.0, 16, 64, 0.01, 10, 10, 4, 1e-2, config.regression_points, "auto")
+    parts: dict[str, dict[str, np.ndarray]] = {key: theory.run(config, key) for key in theory.tasks(config)}
+    conditions, attack = trained.conditions(settings), trained.attack_of(config.state_dim)
+    for cell in cells:
+        parts[f"baseline/{cell.images}"] = {"baseline_accuracy": np.array(0.3)}
+        spiky = cell.variant == "s4d"
+        for seed in range(seeds):
+            clean = 0.28 if cell.variant.startswith("s5") else r.uniform(0.38, 0.45)
+            hit = [c.amplitude * (0.35 if spiky and c.frequency == attack else 0.05) for c in conditions]
+            gain = r.uniform(0.9, 1.6, (4, 2))
+            gain[2] *= 14 if spiky else 1
+            channel = np.exp(r.normal(0, 1, (2, 6))) * (10 if spiky else 1)
+            curve = clean * (1 - np.exp(-np.arange(1, 8) / 2))
+            parts[f"trained/{cell.label}/{seed}"] = {
+                "clean_accuracy": np.array(clean),
+                "clean_accuracy_few": np.array(clean + r.normal(0, 0.01)),
+                "noisy_accuracy": clean - np.array(hit) + r.normal(0, 0.01, len(conditions)),
+                "changed": np.clip(np.array(hit) * 2, 0, 1),
+                "training_loss": 2.3 - 0.5 * np.linspace(0, 1, 50),
+                "observed": np.arange(1, 8) * 100.0,
+                "curve": np.stack([curve, curve, 0.8 * curve, (0.3 if spiky else 0.7) * curve], axis=1),
+                "gain": gain,
+                "gain_start": gain * 1.1,
+                "gain_continuous": gain * 1.2,
+                "gain_measured": gain * 0.8,
+                "channel_step": np.geomspace(1e-3, 0.1, 12).reshape(2, 6),
+                "channel_gain": channel,
+                "channel_gain_measured": channel * 0.6,
+                "own_frequency": np.array([attack, attack]),
+                "own_gain": gain[2],
+                "input_angle": np.array(0.3),
+                "input_gain": np.array(5.0),
+                "signal": np.array([1.0, 1.2]),
+                "kappa": np.array(np.nan if cell.variant == "s4" else 1.0 + 9 * (not spiky)),
+                "deviation": np.array(0.0 if cell.variant == "s4" else 20.3 if spiky else 0.1),
+            }
+    s = regression.grid(setting)
+    for variant in config.regression_variants:
+        for reading in config.readings:
+            for seed in range(seeds):
+                flips = np.where(s > 81, -1.5, 1.0) if variant == "s4d" and reading == "in-phase" else np.ones(s.size)
+                parts[f"regression/{variant}/{reading}/{seed}"] = {
+                    "predicted": flips + r.normal(0, 0.02, s.size),
+                    "train_error": np.array(0.05),
+                    "last_spike": np.array(80.966),
+                }
+    context = experiment._Context(config, settings, setting, cells, {"digits": 64, "cifar10": 1024})
+    plan = Plan(resolved={}, tasks=list(parts), context=context)
+    tree = experiment.SCHEMA.label(experiment.assemble(plan, parts))
+    experiment.SCHEMA.validate(tree)
+    return tree

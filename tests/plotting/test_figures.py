@@ -32,6 +32,7 @@ TREES = {
     "concordance": synthetic.concordance(),
     "interventions": synthetic.interventions(),
     "refinements": synthetic.refinements(),
+    "robustness": synthetic.robustness(),
 }
 ALL = [(experiment, name) for experiment in plotting.SUBJECTS for name in plotting.figure_names(experiment)]
 # drawn as they are by scripts, which are checked at the same width below
