@@ -264,8 +264,9 @@ def _do_block(sweep: _Sweep, number: int, todo: Sequence[tuple[int, Mapping[str,
         block=sweep.block,
         seconds=time.monotonic() - began,
     )
-    for point, _ in todo:
-        sweep.session.drop_workdirs(_point_name(point))
+    if getattr(module, "WORKDIR", False):
+        for point, _ in todo:
+            sweep.session.drop_workdirs(_point_name(point))
     return line
 
 

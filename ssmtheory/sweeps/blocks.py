@@ -158,7 +158,9 @@ def _encoder(folder: str, path: str, stamp: int) -> tuple[dict[str, Any], Any]:
     kept: dict[str, Any] = {
         "zarr.json": default_buffer_prototype().buffer.from_bytes((Path(folder) / path / "zarr.json").read_bytes())
     }
-    array = zarr.open_array(zarr.storage.MemoryStore(kept), mode="r+", config={"write_empty_chunks": True})
+    # a chunk that equals the fill value is a result too (open_array would ignore a config argument)
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        array = zarr.open_array(zarr.storage.MemoryStore(kept), mode="r+")
     return kept, array
 
 

@@ -28,6 +28,7 @@ def _axis_names(grid: Grid, structure: Structure) -> dict[str, str]:
     """Field -> its name in the dataset: the same, unless the experiment's own dataset has that name already."""
     taken = {_basename(path) for path in structure.arrays}
     taken |= {dim for dims, _, _ in structure.arrays.values() for dim in dims}
+    taken |= {folder for path in structure.arrays for folder in path.split("/")[:-1]}
     return {name: f"sweep_{name}" if name in taken else name for axis in grid.axes for name in axis.names}
 
 

@@ -150,7 +150,9 @@ def _configured() -> Iterator[None]:
             "distributed.scheduler.worker-saturation": 1.0,
             "distributed.worker.multiprocessing-method": "spawn",
             "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
-            "distributed.admin.log-format": "%(message)s",
+            # a sample of every worker's stack each 10 ms is a third of a cheap sweep's time
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.tick.interval": "200ms",
             "distributed.logging": dict.fromkeys(("distributed", "distributed.client", "bokeh"), "critical"),
         }
     ):
@@ -173,6 +175,8 @@ def _cluster(engine: Engine, distributed: Any, notice: Callable[[str], None]) ->
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
+            # the scheduler's own pages: a free port, or a second sweep on the machine would warn about the first
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             memory_limit=None,
             silence_logs=logging.CRITICAL,
             host="127.0.0.1",
@@ -193,18 +197,50 @@ def _slurm(engine: Engine, notice: Callable[[str], None]) -> Any:
     options: dict[str, Any] = {
         "cores": 1,
         "processes": 1,
+        "job_name": "ssmtheory",
         "memory": "4GB",
         "walltime": "01:00:00",
         "python": sys.executable,
-        "scheduler_options": {"dashboard_address": None},
+        "scheduler_options": {"dashboard": False, "dashboard_address": ":0"},
     }
     options |= {SLURM[key]: value for key, value in given.items()}
     options["job_script_prologue"] = [*prologue, *given.get("prologue", [])]
     cluster = jobqueue.SLURMCluster(**options)
+    try:
+        _accepted(cluster.job_script())
+    except BackendError:
+        with contextlib.suppress(Exception):
+            cluster.close(timeout=10)
+        raise
     # not scale: a job that ends (its walltime, a node that fails) is to be replaced
     cluster.adapt(minimum_jobs=engine.slurm, maximum_jobs=engine.slurm, interval="2s")
     notice(f"{engine.slurm} SLURM jobs submitted")
     return cluster
+
+
+def _accepted(script: str) -> None:
+    """Ask SLURM whether it would take the job: what it refuses, dask-jobqueue waits for without a word.
+
+    Raises:
+        BackendError: there is no sbatch, or it refuses, with its own words.
+    """
+    import subprocess
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(script)
+        file.flush()
+        try:
+            told = subprocess.run(
+                ["sbatch", "--test-only", file.name], capture_output=True, text=True, timeout=60, check=False
+            )
+        except FileNotFoundError:
+            raise BackendError("--slurm: there is no sbatch here: start the sweep on a login node") from None
+        except subprocess.TimeoutExpired:
+            raise BackendError("--slurm: sbatch does not answer within a minute") from None
+    if told.returncode:
+        words = " ".join(told.stderr.split())
+        raise BackendError(f"--slurm: SLURM refuses the jobs ({words}); [slurm] in the sweep's file sets what they ask for")
 
 
 def _source_folder() -> list[str]:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,11 @@ def _child(
     count: Path | None = None,
     module: Any = None,
     config: Any = KILL,
+    job: Callable[[Path], object] | None = None,
 ) -> int:
     """Run the experiment in a forked child; stop before or after the stop_at-th rename or fsync. Returns the exit code.
 
+    Args that a sweep gives: job(out) is done instead of the experiment.
     The stop is that of a machine, not only of a process: what was not fsynced by then is cut in half.
     """
     process = os.fork()
@@ -98,7 +101,10 @@ def _child(
     code = 1
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            runner.run(module or Tiny(), config, out=out)
+            if job is None:
+                runner.run(module or Tiny(), config, out=out)
+            else:
+                job(out)
         if count is not None:
             count.write_text(str(calls))
         code = 0

@@ -52,7 +52,8 @@ class Config:
 
 
 def run_point(config: Config) -> dict[str, Any]:
-    time.sleep(float(os.environ.get("WAVE_SLEEP", "0")))
+    if "WAVE_SLEEP" in os.environ:  # the kills need something that lasts
+        time.sleep(float(os.environ["WAVE_SLEEP"]))
     if config.amplitude in config.bad:
         if os.environ.get("WAVE_CRASH"):
             os.kill(os.getpid(), signal.SIGKILL)
