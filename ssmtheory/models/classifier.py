@@ -32,7 +32,7 @@ Disturbance = Callable[[int, Tensor], Tensor]
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear map with the law of torch's own, uniform in +-1/sqrt(inputs), from a generator that is not the global."""
+    """A linear map with the law of torch's own, uniform in +-1/sqrt(inputs), from a generator of its own."""
     made: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     bound = inputs**-0.5
     with torch.no_grad():

@@ -107,8 +107,8 @@ class FitResult:
 
 
 _PARTS = {
-    "log_decay": "A", "decay": "A", "frequency": "A", "P": "A", "B": "B", "log_gain": "B", "C": "C", "D": "D",
-    "log_steps": "steps",
+    "stored_poles": "A", "log_decay": "A", "decay": "A", "frequency": "A", "P": "A", "B": "B", "log_gain": "B", "C": "C",
+    "D": "D", "log_steps": "steps",
 }  # fmt: skip
 
 

@@ -327,7 +327,7 @@ class LTILayer(nn.Module):
             weight = C[:, None, :] * bar.T
         else:
             weight = C * bar
-        # in float64: modes of an ill-conditioned basis cancel to a sum that is smaller than they by its condition number
+        # in float64: modes of an ill-conditioned basis cancel to a sum smaller than they by its condition number
         K = vandermonde_kernel(w, weight, length, conjugate_pairs=pairs, dtype="float64", backend=self.backend)
         return K.to(dtype)
 

@@ -105,3 +105,20 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path):
             weights, lambda step: weights["W"].sum() * math.nan, Schedule(4, 1e-2, 1), workdir=tmp_path,
             decayed=lambda name: True, observe=lambda step: {}, observe_at=set(),
         )  # fmt: skip
+
+
+def test_each_parameter_may_have_its_own_rate(tmp_path: Path):
+    """Equal rates are the schedule's bits; unequal ones move each parameter's first step by its own rate."""
+    ends = []
+    for i, rate_of in enumerate((None, lambda name: 1e-2, {"W": 1e-2, "b": 1e-3}.__getitem__)):
+        weights, loss = problem()
+        start = {name: w.detach().clone() for name, w in weights.items()}
+        (tmp_path / str(i)).mkdir()
+        train(
+            weights, loss, Schedule(1, 1e-2, 0, decay=0.0), workdir=tmp_path / str(i), decayed=lambda name: name == "W",
+            observe=lambda step: {}, observe_at=set(), rate_of=rate_of,
+        )  # fmt: skip
+        ends.append({name: (w - start[name]).detach() for name, w in weights.items()})
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    for name, rate in (("W", 1e-2), ("b", 1e-3)):
+        torch.testing.assert_close(ends[2][name].abs(), torch.full((4, 4), rate), rtol=1e-4, atol=0)
