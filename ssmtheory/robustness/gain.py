@@ -310,16 +310,22 @@ def peak(function: Callable[[Array], Array], nodes: Array, keep: int = 4) -> tup
     Returns:
         The place, and the value there.
     """
-    # nodes that are equal but for rounding would hide the slope on one side of a peak
-    nodes = nodes[np.r_[True, np.diff(nodes) > 1e-13 * max(abs(float(nodes[-1])), 1e-300)]]
+    nodes = _distinct(nodes)
     values = function(nodes)
     k = int(np.argmax(values))
     best, place = float(values[k]), float(nodes[k])
     high = np.r_[True, values[1:] >= values[:-1]] & np.r_[values[:-1] >= values[1:], True]
     tops = np.flatnonzero(high)
     tops = tops[np.argsort(-values[tops], kind="stable")[:keep]]
-    left, right = nodes[np.maximum(tops - 1, 0)], nodes[np.minimum(tops + 1, nodes.size - 1)]
-    row = np.arange(tops.size)
+    ends = nodes[np.maximum(tops - 1, 0)], nodes[np.minimum(tops + 1, nodes.size - 1)]
+    return _zoom(function, *ends, place, best)
+
+
+def _zoom(
+    function: Callable[[Array], Array], left: Array, right: Array, place: float, best: float
+) -> tuple[float, float]:
+    """The largest value within intervals, each halved eightfold around its best point; at least (place, best)."""
+    row = np.arange(left.size)
     for _ in range(14):
         w = np.linspace(left, right, 17, axis=1)
         found = function(w.reshape(-1)).reshape(w.shape)
@@ -331,6 +337,11 @@ def peak(function: Callable[[Array], Array], nodes: Array, keep: int = 4) -> tup
         if (right - left <= 1e-14 * np.maximum(np.abs(left), np.abs(right))).all():
             break
     return place, best
+
+
+def _distinct(nodes: Array) -> Array:
+    """Rising nodes without those that are equal but for rounding: they would hide the slope on one side of a peak."""
+    return nodes[np.r_[True, np.diff(nodes) > 1e-13 * max(abs(float(nodes[-1])), 1e-300)]]
 
 
 def _clip(nodes: Array, low: float, high: float) -> Array:
@@ -371,7 +382,9 @@ def attack_frequency(
 
     A layer with scope "feature": the common frequency omega in rad/s, heard by each feature at its own step, at which
     the root mean square of |G_i(e^{i omega Delta_i})| over the features is largest: what the authors of PTD took to be
-    N^2/pi - pi/6. With scope "layer" (S5, LRU): the angle per sample with the largest singular value.
+    N^2/pi - pi/6. The resonances of a feature are followed up to the Nyquist frequency of its own step; of their
+    aliases beyond it the search has its grid alone. With scope "layer" (S5, LRU): the angle per sample with the largest
+    singular value.
     `feature_attacks` gives each feature its own.
 
     Args:
@@ -587,13 +600,20 @@ class Stack:
         """Largest singular value of the response: (k,); arguments as for `response`."""
         return _largest(self.response(angle, source))
 
-    def attack(self, source: int | None = None, band: tuple[float, float] | None = None, points: int = 200) -> Attack:
+    def attack(
+        self,
+        source: int | None = None,
+        band: tuple[float, float] | None = None,
+        points: int = 200,
+        most: int = 20_000,
+    ) -> Attack:
         """The angle per sample at which the stack amplifies most; arguments as for `response` and `attack_frequency`.
 
         Args:
             source: number of the layer at whose input the noise is added; None for the input of the stack.
             band: (low, high) angles that are considered; [0, pi] when None.
             points: nodes of the grid that joins those at the poles.
+            most: nodes at which matrices are multiplied, those first at which the product of their norms is largest.
 
         Returns:
             `Attack`, without omega: the layers have steps of their own.
@@ -607,9 +627,36 @@ class Stack:
             for layer in self.layers
             for i in range(1 if layer.scope == "layer" else layer.features)
         ]
-        nodes = _clip(_nodes(np.unique(np.concatenate(poles)), points), low, high)
-        angle, best = peak(lambda theta: self.gain(theta, source), nodes)
+        nodes = _distinct(_clip(_nodes(np.unique(np.concatenate(poles)), points), low, high))
+        # products of norms are cheap, and never less: nodes come in their order until no other can be higher
+        ceiling = np.concatenate([self._ceiling(part, source) for part in np.array_split(nodes, -(-nodes.size // 512))])
+        order = np.argsort(-ceiling, kind="stable")
+        values = np.full(nodes.size, -np.inf)
+        done, size = 0, max(16, 2**20 // self.features**2)
+        while done < min(order.size, most) and ceiling[order[done]] > values.max():
+            chosen = order[done : done + size]
+            values[chosen] = self.gain(nodes[chosen], source)
+            done += size
+        tops = np.argsort(-values, kind="stable")[:4]
+        tops = tops[np.isfinite(values[tops])]
+        ends = nodes[np.maximum(tops - 1, 0)], nodes[np.minimum(tops + 1, nodes.size - 1)]
+        angle, best = _zoom(
+            lambda theta: self.gain(theta, source), *ends, float(nodes[tops[0]]), float(values[tops[0]])
+        )
         return Attack(math.nan, angle, best)
+
+    def _ceiling(self, theta: Array, source: int | None) -> Array:
+        """The product of the norms of the factors of `response`: (k,)."""
+        total = np.ones(theta.size)
+        for index in range(0 if source is None else source, len(self.layers)):
+            found = layer_response(self.layers[index], theta, self.length)
+            feature = self.layers[index].scope == "feature"
+            size = np.abs(found).max(axis=0) if feature else np.linalg.norm(found, axis=(1, 2))
+            matrix = None if self.mixing is None else self.mixing[index]
+            size = size if matrix is None else size * float(np.linalg.norm(np.asarray(matrix), 2))
+            total = total * (size + 1 if self.residual and index != source else size)
+        # rounding must not put a ceiling below its value
+        return total * (1 + 1e-9)
 
 
 def stack_bound(

@@ -277,16 +277,22 @@ class FourierNoise(Additive):
         batch, length, features = shape
         scale = self._clock(steps, features)
         rngs = _generators(seed, first, batch, "fourier")
-        k = np.arange(length, dtype=np.float64)
+        k = np.arange(length, dtype=np.float64)[:, None]
+        common = None
+        if self.phase == "zero" and not isinstance(self.frequency, Band):
+            common = np.cos(k * (np.asarray(self.frequency) * scale))
         out = np.empty(shape)
         for i, rng in enumerate(rngs):
             if self.law == "constant":
                 U = np.ones(features)
             else:
                 U = rng.uniform(size=features) if self.law == "uniform" else rng.standard_normal(features)
-            phase = rng.uniform(0, 2 * math.pi, features) if self.phase == "random" else np.zeros(features)
-            omega = self.frequency.draw(rng) if isinstance(self.frequency, Band) else np.asarray(self.frequency)
-            out[i] = self.amplitude * U * np.cos(k[:, None] * (omega * scale) + phase)
+            phase = rng.uniform(0, 2 * math.pi, features) if self.phase == "random" else 0.0
+            if common is None:
+                omega = self.frequency.draw(rng) if isinstance(self.frequency, Band) else np.asarray(self.frequency)
+                out[i] = self.amplitude * U * np.cos(k * (omega * scale) + phase)
+            else:
+                out[i] = self.amplitude * U * common
         return out
 
     def angles(self, steps: Array | None, features: int) -> Array:

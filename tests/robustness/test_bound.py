@@ -168,6 +168,18 @@ def test_a_certified_number_is_taken_and_a_wrong_one_refused() -> None:
         bound.output_bound(system, certified=0.5)
 
 
+def test_a_bound_with_its_rounding_followed() -> None:
+    """The l1 norm of the kernel, never below the H-infinity norm; what is not diagonal needs a certificate."""
+    for name in ("s4d", "s5"):
+        found = bound.output_bound(layer(name), rounding=True)
+        assert found.evidence == "rounding"
+        assert found.upper >= bounds(name)["l2"].lower
+    with pytest.raises(InputError, match="not followed"):
+        bound.output_bound(layer("s4"), "linf", rounding=True)
+    with pytest.raises(InputError, match="not followed"):
+        bound.output_bound(StateSpace([[-1.0]], [1.0], [1.0]), rounding=True)
+
+
 def test_unstable_layers_have_a_bound_for_a_length_alone() -> None:
     system = DiagonalStateSpace([1.01], [1.0], [1.0], dt=1.0)
     for norm in ("l2", "linf"):

@@ -258,6 +258,21 @@ def test_a_stack_in_the_time_domain(residual: bool) -> None:
         assert stack.attack(source).gain <= from_each[source] * (1 + 1e-9)
 
 
+def test_the_search_through_a_stack_leaves_nothing_out() -> None:
+    """Nodes are visited in the order of a ceiling: the answer is that of visiting all of them."""
+    rng = np.random.default_rng(7)
+    layers = tuple(layer(name, features=4) for name in ("s4d-zoh", "hippo-rho", "s5"))
+    stack = gain.Stack(layers, (rng.standard_normal((4, 4)), rng.standard_normal((4, 4)), None))
+    theta = np.linspace(0, np.pi, 20001)
+    for source in (None, 2):
+        found = stack.attack(source)
+        brute = stack.gain(theta, source)
+        assert brute.max() * (1 - 1e-9) <= found.gain <= brute.max() * 1.001
+        assert (stack.gain(theta[::50], source) <= stack._ceiling(theta[::50], source)).all()
+    inside = stack.attack(band=(1.0, 2.0))
+    assert 1.0 <= inside.angle <= 2.0
+
+
 def test_what_cannot_be() -> None:
     s4, s5 = layer("s4"), layer("s5")
     with pytest.raises(InputError, match="steps of its own"):
