@@ -67,8 +67,7 @@ class Sweep:
                 "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--dashboard-address", ":0"
             )
             for _ in range(2):
-                # a worker is to go when its scheduler has gone
-                self._start("distributed.cli.dask_worker", address, "--nthreads", "1", "--death-timeout", "5")
+                self._start("distributed.cli.dask_worker", address, "--nthreads", "1", "--death-timeout", "120")
             engine = ["--scheduler", address]
         else:
             engine = ["--workers", "2"]
@@ -114,7 +113,11 @@ class Sweep:
         return True
 
     def end(self) -> int:
-        code = self.process.wait(300)
+        try:
+            code = self.process.wait(300)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            code = -1
         for process in self.beside:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
