@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssmtheory.data.images import NAMES, ImageSet, load_images
-from ssmtheory.errors import ConfigError, InputError
+from ssmtheory.errors import ConfigError
 from ssmtheory.experiments import base
+from ssmtheory.experiments._intervals import PairedTest, holm, paired_test
 from ssmtheory.mamba.parametrisation import PARAMETRISATIONS
 from ssmtheory.mamba.reordering import METHODS
 from ssmtheory.results.schema import DatasetSchema, Dimension, Variable
@@ -151,58 +152,6 @@ class Config:
     tau: float = field(default=1.0, metadata={"help": "temperature of the relaxed sort"})
     power: float = field(default=1.0, metadata={"help": "exponent p of the relaxed sort"})
     backend: str = field(default="c", metadata={"help": "scan backend: c, torch or auto"})
-
-
-# ---------------------------------------------------------------------------------------------------- the test
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """Mean difference, its 95 % bootstrap interval over seeds, and the two-sided p-value of the sign-flip test."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
-
-
-def paired_test(differences: np.ndarray) -> PairedTest:
-    """Test whether paired differences are centred at 0: all 2^k flips of their signs, two-sided, of the mean.
-
-    Args:
-        differences: (k,) one per seed, k at most 20.
-
-    Raises:
-        InputError: no differences, or too many to enumerate.
-
-    >>> paired_test(np.array([1.0, 2.0, 1.5, 1.0])).p         # the smallest possible: 2^(1-4)
-    0.125
-    """
-    from ssmtheory.dynamics.concordance import bootstrap_counts, mean_interval
-
-    values = np.asarray(differences, np.float64)
-    k = len(values)
-    if values.ndim != 1 or not 1 <= k <= 20:
-        raise InputError(f"a sign-flip test takes 1 to 20 differences, not an array of shape {values.shape}")
-    signs = 1.0 - 2.0 * ((np.arange(2**k)[:, None] >> np.arange(k)) & 1)
-    means = np.abs(signs @ values) / k
-    # a flip that restores the mean itself may come out a rounding below it
-    p = float(np.mean(means >= abs(values.mean()) - 1e-12 * np.abs(values).max()))
-    low, high = mean_interval(values[:, None], bootstrap_counts(k, 2000, 0))
-    return PairedTest(float(values.mean()), float(low[0]), float(high[0]), p)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down correction of p-values.
-
-    >>> holm(np.array([0.01, 0.04, 0.02]))
-    array([0.03, 0.04, 0.04])
-    """
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    out = np.empty(len(p))
-    out[order] = np.minimum(stepped, 1.0)
-    return out
 
 
 # ---------------------------------------------------------------------------------------------------- the data

@@ -36,7 +36,7 @@ from ssmtheory.experiments import _robustness_regression as regression
 from ssmtheory.experiments import _robustness_theory as theory
 from ssmtheory.experiments import _robustness_trained as trained
 from ssmtheory.experiments import base
-from ssmtheory.experiments.refinements import holm, paired_test
+from ssmtheory.experiments._intervals import holm, paired_test
 from ssmtheory.results.schema import DatasetSchema, Dimension, Variable
 from ssmtheory.typing import Array
 
