@@ -6,6 +6,8 @@ same bits as one that was not (same machine, same number of threads).
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssmtheory.errors import InputError
+from ssmtheory.errors import CheckpointError, InputError
 from ssmtheory.models.classifier import Disturbance, SequenceModel
 from ssmtheory.models.lti_layers import TRAINABLE, LTILayer, _choice
 from ssmtheory.training.loop import Schedule, train
@@ -107,8 +109,8 @@ class FitResult:
 
 
 _PARTS = {
-    "stored_poles": "A", "log_decay": "A", "decay": "A", "frequency": "A", "P": "A", "B": "B", "log_gain": "B", "C": "C",
-    "D": "D", "log_steps": "steps",
+    "stored_poles": "A", "log_decay": "A", "decay": "A", "frequency": "A", "P": "A", "B": "B", "log_gain": "B",
+    "C": "C", "D": "D", "log_steps": "steps",
 }  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def fit(
 
     Raises:
         InputError: arrays that do not fit, or a loss that is not finite.
-        CheckpointError: a checkpoint of another model.
+        CheckpointError: a checkpoint of another model, of other data, or of another configuration.
     """
     device, dtype = model.encoder.weight.device, model.encoder.weight.dtype
     data = torch.as_tensor(np.asarray(inputs) if not isinstance(inputs, Tensor) else inputs)
@@ -193,6 +195,7 @@ def fit(
     every = config.observe_every
     observed = {steps} if every is None else {*range(0, steps, every), steps}
     Path(workdir).mkdir(parents=True, exist_ok=True)
+    _same_work(Path(workdir), _identity(model, data, wanted, config, weights))
     progress = train(
         weights,
         loss,
@@ -213,6 +216,33 @@ def fit(
         np.array([float(progress.observations[k].get("score", np.nan)) for k in places]),
         {k: progress.observations[k] for k in places},
     )
+
+
+def _identity(
+    model: SequenceModel, data: Tensor, wanted: Tensor, config: FitConfig, weights: Mapping[str, Tensor]
+) -> str:
+    """Digest of what decides the result beyond the checkpoint: data, configuration, frozen parts, the architecture."""
+    digest = hashlib.sha256(repr((config, repr(model), sorted(weights), model.dropout, model.seed)).encode())
+    frozen = {name: x for name, x in model.state_dict().items() if name not in weights}
+    for name, x in {"inputs": data, "targets": wanted, **frozen}.items():
+        digest.update(f"{name} {tuple(x.shape)} {x.dtype}".encode())
+        digest.update(x.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _same_work(workdir: Path, identity: str) -> None:
+    """Leave the digest beside the checkpoint, or compare with the one there."""
+    path = workdir / "identity.txt"
+    if path.exists():
+        if path.read_text(encoding="ascii").strip() != identity:
+            raise CheckpointError(
+                f"{workdir} holds the checkpoint of another training (other data, configuration or frozen "
+                "parameters): give another folder, or delete it to start again"
+            )
+        return
+    partial = path.with_suffix(".partial")
+    partial.write_text(identity + "\n", encoding="ascii")
+    os.replace(partial, path)
 
 
 def _loss_name(name: str, targets: Tensor) -> str:
