@@ -33,6 +33,10 @@ def _short(name: str) -> str:
     return name.replace("associative_scan", "assoc.").replace("transformers mambapy", "transf. mambapy")
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+
+
 def draw_sweep(tree: xr.DataTree, ax: Axes, sweep: str) -> None:
     """Median time of a forward scan against one axis of its shape, a line per implementation; its limit in black.
 
@@ -88,7 +92,7 @@ def draw_peers(tree: xr.DataTree, ax: Axes, group: str) -> None:
         ax.plot([low[p], high[p]], [y, y], color=colour, linewidth=1.0)
         ax.plot([median[p]], [y], color=colour, marker="o" if ours[p] else "s", linestyle="none")
         ax.annotate(
-            f"{ratios[p]:.3g}x", (1.01, y), xycoords=("axes fraction", "data"), va="center", annotation_clip=False,
+            _times(ratios[p]), (1.01, y), xycoords=("axes fraction", "data"), va="center", annotation_clip=False,
             fontsize=label_size(ax) - 1,
         )  # fmt: skip
     ax.set_yticks(range(len(shown)), [_short(names[p]) for p in shown])
@@ -109,7 +113,7 @@ def draw_fractions(tree: xr.DataTree, ax: Axes) -> None:
         rows = np.array([r for r in rows if np.isfinite(fraction[r]).any()], dtype=int)
         if rows.size:
             ax.plot(length[rows], np.nanmax(fraction[rows], axis=1), label=name, **series_style(i, marker=True))
-    ax.set_xscale("log")
+    ax.set_xscale("log", base=2)
     ax.set_ylim(0, 1)
     ax.set_xlabel("length $L$")
     ax.set_ylabel("fraction of the limit")
@@ -126,7 +130,7 @@ def figure_overview(tree: xr.DataTree, venue: str = "screen") -> Figure:
         fractions = figure.add_subplot(grid[3].subgridspec(1, 3)[:2])
         for ax, sweep in zip(sweeps, SWEEPS, strict=True):
             draw_sweep(tree, ax, sweep)
-            heading(ax, f"Against {sweep}")
+            heading(ax, f"Against {SWEEPS[sweep][1].split()[0]}")
         handles, labels = sweeps[0].get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, loc="outside upper center", ncols=5)
