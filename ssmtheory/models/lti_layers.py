@@ -49,6 +49,8 @@ MODES = ("auto", "convolution", "recurrence")
 REAL_PARTS = ("exp", "free")
 #: Scalings of the modes.
 SCALINGS = ("given", "unit_input")
+#: Largest table of impulse responses that "auto" keeps, in float64.
+_RESPONSE_BYTES = 1 << 28
 _RULES = {"zoh": "zoh", "bilinear_s4": "bilinear", "softmax": "softmax", "none": "none"}
 
 
@@ -229,7 +231,7 @@ class LTILayer(nn.Module):
         """The current values as parameters of `ssmtheory.inits`, so that `snapshot().system(h)` is a trained system.
 
         Returns:
-            The parameters, float64 and complex128.
+            The parameters, float64 and complex128; without the diagnostics of the initialisation where A is trained.
         """
         with torch.no_grad():
             values: dict[str, Any] = {
@@ -247,7 +249,7 @@ class LTILayer(nn.Module):
                 arrays[name] = None if x is None else x.cpu().numpy().astype(wide)
         return LayerParameters(
             **arrays, readout=self.readout, scope=self.scope, discretization=self.discretization,
-            diagnostics=self._diagnostics,
+            diagnostics={} if "A" in self.trained else self._diagnostics,
         )  # fmt: skip
 
     def _low_rank(self) -> tuple[Tensor, Tensor]:
@@ -303,7 +305,8 @@ class LTILayer(nn.Module):
         Args:
             length: number of samples L.
             method: with a low-rank part, "cauchy" (S4's algorithm) or "response" (C times the states' impulse
-                responses, which are kept while A, B and the steps are frozen); "auto" takes "response" where they are.
+                responses, which are kept while A, B and the steps are frozen); "auto" takes "response" where they are
+                and it is not too large.
             dtype: torch.float32 or float64.
 
         Returns:
@@ -315,7 +318,8 @@ class LTILayer(nn.Module):
         method = _choice("method", method, ("auto", "cauchy", "response"))
         C = torch.view_as_complex(self.C)
         if self.P is not None:
-            if method == "response" or (method == "auto" and self.frozen):
+            size = 16 * self.features * self.states * length
+            if method == "response" or (method == "auto" and self.frozen and size <= _RESPONSE_BYTES):
                 return self._from_response(C, length, dtype)
             P, steps = self._low_rank()
             B = self._full(self._input())

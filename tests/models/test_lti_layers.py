@@ -62,3 +62,35 @@ def test_variants_are_read() -> None:
     for text, words in (("s4e", "s4d"), ("s4d:rho=2", "discretization"), ("hippo-rho:rho=x", "a number")):
         with pytest.raises(ConfigError, match=words):
             parse_variant(text)
+
+
+@pytest.mark.parametrize("case", ["s4", "s4d", "s4-ptd:epsilon=0.1", "hippo-rho:rho=100", "s5", "s5-ptd", "lru"])
+def test_modes_agree_on_long_sequences_in_float32(case: str) -> None:
+    """1024 steps, 64 states: phases add up, and the modes of a Ginibre PTD (kappa 2e4) cancel."""
+    layer = make_layer(case, 2, 64, 7)
+    u = torch.randn(2, 1024, 2, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = [layer(u, mode=mode) for mode in ("convolution", "recurrence")]
+        exact = layer(u.double(), mode="convolution")
+    for y in found:
+        torch.testing.assert_close(y.double(), exact, rtol=0, atol=2e-6 * exact.abs().max().item())
+
+
+def test_auto_is_one_of_the_modes() -> None:
+    for case, batch, length, mode in (
+        ("s4d", 64, 196, "convolution"), ("s4", 1, 16, "convolution"), ("s5", 64, 1024, "recurrence"),
+    ):  # fmt: skip
+        layer = make_layer(case, 64, 64)
+        assert layer.plan(batch, length) == mode
+        u = torch.randn(2, 12, 64, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(layer(u), layer(u, mode=layer.plan(2, 12)))
+
+
+def test_a_large_table_of_responses_is_not_kept(monkeypatch) -> None:
+    layer = make_layer("s4", 2, 8)
+    kept = layer.kernel(30)
+    assert layer._cache
+    layer = make_layer("s4", 2, 8)
+    monkeypatch.setattr("ssmtheory.models.lti_layers._RESPONSE_BYTES", 16 * 2 * 4 * 30 - 1)
+    torch.testing.assert_close(layer.kernel(30), kept, rtol=0, atol=1e-13)
+    assert not layer._cache
