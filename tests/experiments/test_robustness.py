@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
+from ssmtheory.errors import ConfigError
+from ssmtheory.experiments.base import Plan
 from ssmtheory.inits import hippo
 
 pytest.importorskip("torch")
@@ -182,6 +184,141 @@ def _preset(name: str) -> experiment.Config:
     return experiment.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
+# ---------------------------------------------------------------------------------------------------- put together
+
+SEEDS, FACTORS = 4, (0.1, 1.0, 3.0)
+
+
+def _invented(loss_by_gain: float = 0.1, clean: dict[str, float] | None = None):
+    """A plan, and runs whose loss of accuracy is loss_by_gain times the logarithm of the layers' gain."""
+    config = dataclasses.replace(
+        _preset("smoke"), theory_inits=(), regression_variants=(), all_variants=(), seeds=SEEDS, frequencies=FACTORS,
+        variants=("s4d", "s4", "hippo-rho:rho=10"), headline=3, amplitudes=(0.5, 1.0),
+    )  # fmt: skip
+    cells, settings = experiment.cells_of(config), experiment._settings_of(config)
+    parts = {"baseline/digits": {"baseline_accuracy": np.array(0.5)}}
+    r = np.random.default_rng(0)
+    conditions = trained.conditions(settings)
+    for k, cell in enumerate(cells):
+        for seed in range(SEEDS):
+            accuracy = (clean or {}).get(cell.variant, 0.8) + 0.01 * seed
+            gain = np.exp(r.normal(0, 0.3, (3, config.n_layer)))
+            gain[1] *= 10 if cell.variant == "s4d" else 1
+            mean = np.exp(np.log(gain).mean(axis=1))
+            loss = [
+                loss_by_gain * c.amplitude * np.log(mean[FACTORS.index(round(c.frequency / trained.attack_of(8), 6))])
+                if (c.kind, c.where) == ("fourier", "layer")
+                else 0.0
+                for c in conditions
+            ]
+            layers, features = (config.n_layer,), (config.n_layer, config.d_model)
+            values: dict[str, object] = {
+                "clean_accuracy": accuracy, "clean_accuracy_few": accuracy, "noisy_accuracy": accuracy - np.array(loss),
+                "changed": np.zeros(len(conditions)), "training_loss": np.zeros(50), "observed": np.arange(7),
+                "curve": np.zeros((7, 3)), "gain": gain, "gain_start": gain, "gain_continuous": gain,
+                "gain_measured": gain, "channel_step": np.ones(features), "channel_gain": np.ones(features),
+                "channel_gain_measured": np.ones(features), "own_frequency": np.ones(layers),
+                "own_gain": np.ones(layers), "input_angle": 0.1, "input_gain": 1.0, "signal": np.ones(layers),
+                "kappa": 1.0 + k, "deviation": 0.1 * k,
+            }  # fmt: skip
+            parts[f"trained/{cell.label}/{seed}"] = {name: np.asarray(v) for name, v in values.items()}
+    context = experiment._Context(config, settings, None, cells, {"digits": 64})
+    return Plan(resolved={}, tasks=list(parts), context=context), parts
+
+
+def _put_together(**options: object):
+    plan, parts = _invented(**options)
+    tree = experiment.SCHEMA.label(experiment.assemble(plan, parts))
+    experiment.SCHEMA.validate(tree)
+    return tree
+
+
+def test_a_loss_that_follows_the_gain_has_rank_correlation_one() -> None:
+    found = _put_together()["correlation"].to_dataset()
+    assert found.points.item() == 3 * SEEDS * len(FACTORS)
+    np.testing.assert_allclose(found["rank"].sel(prediction="gain"), 1.0)
+    np.testing.assert_allclose(found["rank_low_cells"].sel(prediction="gain"), 1.0)
+    np.testing.assert_allclose(_put_together(loss_by_gain=-0.1)["correlation"]["rank"].sel(prediction="gain"), -1.0)
+
+
+def test_the_rank_correlation_is_spearmans() -> None:
+    from scipy.stats import spearmanr
+
+    r = np.random.default_rng(0)
+    x, y = r.integers(0, 8, 40).astype(float), r.integers(0, 8, 40).astype(float)  # with ties
+    assert experiment._rank(x, y) == pytest.approx(spearmanr(x, y).statistic)
+    assert np.isnan(experiment._rank(np.ones(5), np.arange(5.0)))
+
+
+def test_intervals_take_whole_seeds_or_cells() -> None:
+    """Where all seeds of a cell are equal, resampling seeds moves nothing and resampling cells does."""
+    r = np.random.default_rng(0)
+    x = np.repeat(r.normal(size=(5, 1, 3)), 4, axis=1)
+    y = x + np.repeat(r.normal(size=(5, 1, 3)), 4, axis=1)
+    whole = float(experiment._rank(x.ravel(), y.ravel()))
+    np.testing.assert_allclose(experiment._interval(x, y, 1), whole)
+    low, high = experiment._interval(x, y, 0)
+    assert low < whole < high
+    assert np.isnan(experiment._interval(x[:, :1], y[:, :1], 1)).all()
+
+
+def test_pairs_are_compared_seed_by_seed() -> None:
+    pairs = _put_together(clean={"s4": 0.75})["comparison"].to_dataset()
+    assert list(zip(pairs["first"].values, pairs.second.values, strict=True)) == [
+        ("s4d", "s4"), ("s4d", "hippo-rho:rho=10"), ("s4", "hippo-rho:rho=10"),
+    ]  # fmt: skip
+    np.testing.assert_allclose(pairs.clean, [0.05, 0.0, -0.05], atol=1e-12)
+    # the seeds' common offset cancels; all four differences are equal: p = 2^(1-4)
+    np.testing.assert_allclose(pairs.clean_p[[0, 2]], 2.0**-3)
+    assert (pairs.attacked.values[:2] < 0).all()
+
+
+def test_a_cell_that_one_seed_fails_is_no_evidence() -> None:
+    tree = _put_together(clean={"s4": 0.495})  # with 0.01 a seed: one seed below the baseline of 0.5
+    assert tree["cells"].evidence.values.tolist() == [True, False, True]
+    assert tree["correlation"].cells.item() == 2
+    words = experiment.verdict(tree)
+    assert "no evidence" in words[1]
+    assert "no evidence" not in words[0]
+
+
+def test_the_headline_comes_first() -> None:
+    plan = experiment.plan(_preset("smoke"))
+    kinds = list(dict.fromkeys(key.split("/")[0] for key in plan.tasks))
+    assert kinds == ["theory", "baseline", "trained", "regression"]
+    headline = [key for key in plan.tasks if key.startswith("trained")][:4]
+    assert headline == [f"trained/digits/{v}/C,D/{s}" for v in ("s4d", "s4") for s in (0, 1)]
+    assert len(set(plan.tasks)) == len(plan.tasks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": ("s4d", "s4d")}, "each variant once"),
+        ({"variants": ("s4e",)}, "Did you mean"),
+        ({"seeds": 0}, "between 1 and 20"),
+        ({"frequencies": (0.5, 2.0)}, "have 1, the attack frequency"),
+        ({"amplitudes": ()}, "must be positive"),
+        ({"corruptions": ("pink",)}, "must be among"),
+        ({"readings": ("in_phase",)}, "Did you mean 'in-phase'"),
+        ({"dt_min": 0.2}, "0 < dt-min <= dt-max"),
+        ({"steps": 1}, "must be an integer >= 2"),
+        ({"device": "tpu"}, "cpu or cuda"),
+        ({"theory_inits": (), "variants": (), "all_variants": (), "regression_variants": ()}, "nothing to do"),
+    ],
+)
+def test_impossible_options_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        experiment.plan(dataclasses.replace(_preset("smoke"), **changes))
+
+
+@pytest.mark.parametrize("name", ["laptop", "paper"])
+def test_presets_are_configurations(name: str) -> None:
+    config = _preset(name)
+    experiment._check(config)
+    assert config.seeds >= 3
+
+
 # ---------------------------------------------------------------------------------------------------- a small run
 
 
@@ -194,6 +331,9 @@ def test_the_smoke_preset_fills_every_group(tree) -> None:
     assert set(tree.children) == {path.strip("/") for path in experiment.SCHEMA.groups}
     runs = tree["trained"].to_dataset()
     assert ((runs.noisy_accuracy >= 0) & (runs.noisy_accuracy <= 1)).all()
+    np.testing.assert_array_equal(runs.observed.values[0, 0], [0, 2, 4, 6, 8, 10, 12])
+    spike = tree["regression"].last_spike.item()
+    assert spike == pytest.approx(16**2 / np.pi - np.pi / 6, abs=1e-2)
     text = " ".join(experiment.verdict(tree))
-    assert "no evidence" in text  # thirty steps do not beat logistic regression
+    assert "no evidence" in text  # twelve steps do not beat logistic regression
     assert "fewer than two cells are evidence" in text
