@@ -243,7 +243,8 @@ def _do_block(sweep: _Sweep, number: int, todo: Sequence[tuple[int, Mapping[str,
     for point, values in todo:
         given = {**sweep.values, **values}
         try:
-            arrays = evaluate(module, module.Config(**given), functools.partial(_folder_of, sweep.session, point))
+            with _reporting(_point_name(point)):
+                arrays = evaluate(module, module.Config(**given), functools.partial(_folder_of, sweep.session, point))
             if first is None:
                 blocks.matching(sweep.session.folder / "blocks.zarr", arrays, sweep.points, sweep.block)
                 first = arrays
@@ -481,7 +482,10 @@ def _compute(
         key: (sweep, number, [(point, file.grid.values(point)) for point in todo], kept)
         for key, (number, todo, kept) in work.items()
     }
-    with contextlib.closing(engines.calls(engine, _do_block, jobs, progress.say)) as finished:
+    with (
+        base.reporting(progress.note),
+        contextlib.closing(engines.calls(engine, _do_block, jobs, progress.say, progress.note)) as finished,
+    ):
         for key, line in finished:
             if isinstance(line, engines.Died):
                 number, todo, kept = work[key]
@@ -608,17 +612,29 @@ class _Values:
         return 0
 
 
+@contextlib.contextmanager
+def _reporting(name: str) -> Iterator[None]:
+    """Within the block what a task reports of itself reaches the driver; in its own process it does so anyway."""
+    tell = engines.telling()
+    if tell is None:
+        yield
+        return
+    with base.reporting(lambda message: tell(f"{name}: {message}")):
+        yield
+
+
 def _do_task(tasks: _Tasks, key: str) -> Any:
     """Do one task of a run and make its part durable; returns the ledger's line, of a failure too."""
     text = json.dumps({name: _plain(value) for name, value in tasks.config.items()}, sort_keys=True, default=str)
     module, plan = _planned(tasks.experiment, text, tasks.resolved_sha256, _Values(tasks.config))
     began = time.monotonic()
     try:
-        if getattr(module, "WORKDIR", False):
-            with tasks.session.workdir(key) as folder:
-                arrays = module.run_task(plan, key, folder)
-        else:
-            arrays = module.run_task(plan, key)
+        with _reporting(key):
+            if getattr(module, "WORKDIR", False):
+                with tasks.session.workdir(key) as folder:
+                    arrays = module.run_task(plan, key, folder)
+            else:
+                arrays = module.run_task(plan, key)
     except StoreError:
         raise
     except Exception as error:
@@ -648,7 +664,7 @@ def _spread(
         jobs = {key: (tasks, key) for key in pending}
         with (
             base.reporting(progress.note),
-            contextlib.closing(engines.calls(engine, _do_task, jobs, progress.say)) as finished,
+            contextlib.closing(engines.calls(engine, _do_task, jobs, progress.say, progress.note)) as finished,
         ):
             for key, line in finished:
                 if isinstance(line, engines.Died):

@@ -11,6 +11,7 @@ import contextlib
 import os
 import queue
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from ssmtheory.errors import BackendError, ConfigError, require
 
-__all__ = ["Died", "Engine", "calls"]
+__all__ = ["Died", "Engine", "calls", "telling"]
 
 #: set in every worker before it loads NumPy: sums in one order on every machine, and no spinning threads
 ENVIRONMENT = {
@@ -40,6 +41,7 @@ SLURM = {
     "log_directory": "log_directory",
     "local_directory": "local_directory",
 }
+_TOPIC = "ssmtheory-note"
 _TICK = 1.0  # seconds between two looks at whether the scheduler and the workers are there
 
 
@@ -104,6 +106,7 @@ def calls(
     function: Callable[..., Any],
     jobs: Mapping[str, Sequence[Any]],
     notice: Callable[[str], None] = lambda line: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Generator[tuple[str, Any], None, None]:
     """Call `function(*arguments)` for every job, and yield (key, result) in the order in which they finish.
 
@@ -112,6 +115,7 @@ def calls(
         function: importable by name in the workers. An exception that it lets escape ends everything.
         jobs: key -> arguments, small and picklable.
         notice: called with a line when there is something to wait for.
+        note: called with what calls say of themselves (`telling`).
 
     Yields:
         (key, what the function returned); (key, `Died`) for a call that has killed every worker that tried it.
@@ -133,7 +137,7 @@ def calls(
         except (OSError, TimeoutError) as error:
             raise BackendError(f"no Dask scheduler answers at {where}: {error}") from None
         try:
-            yield from _gather(client, distributed, function, jobs, notice)
+            yield from _gather(client, distributed, function, jobs, notice, note)
         finally:
             with contextlib.suppress(Exception):
                 client.close(timeout=5)
@@ -150,7 +154,7 @@ def _configured() -> Iterator[None]:
             "distributed.scheduler.worker-saturation": 1.0,
             "distributed.worker.multiprocessing-method": "spawn",
             "distributed.nanny.pre-spawn-environ": ENVIRONMENT,
-            # a sample of every worker's stack each 10 ms is a third of a cheap sweep's time
+            # nobody looks at samples of the workers' stacks, taken each 10 ms
             "distributed.worker.profile.enabled": False,
             "distributed.admin.tick.interval": "200ms",
             "distributed.logging": dict.fromkeys(("distributed", "distributed.client", "bokeh"), "critical"),
@@ -240,7 +244,9 @@ def _accepted(script: str) -> None:
             raise BackendError("--slurm: sbatch does not answer within a minute") from None
     if told.returncode:
         words = " ".join(told.stderr.split())
-        raise BackendError(f"--slurm: SLURM refuses the jobs ({words}); [slurm] in the sweep's file sets what they ask for")
+        raise BackendError(
+            f"--slurm: SLURM refuses the jobs ({words}); [slurm] in the sweep's file sets what they ask for"
+        )
 
 
 def _source_folder() -> list[str]:
@@ -255,6 +261,7 @@ def _gather(
     function: Callable[..., Any],
     jobs: Mapping[str, Sequence[Any]],
     notice: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> Iterator[tuple[str, Any]]:
     # keys of its own for every session: an old client's results on a running scheduler are not taken for ours
     tag = os.urandom(4).hex()
@@ -264,6 +271,7 @@ def _gather(
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for future in futures.values():
         future.add_done_callback(inbox.put)
+    client.subscribe_topic(_TOPIC, lambda event: inbox.put(str(event[1])))
     idle = 0.0
     try:
         while futures:
@@ -275,6 +283,9 @@ def _gather(
                 idle = 0.0 if client.scheduler_info(n_workers=0).get("n_workers", 0) else idle + _TICK
                 if idle == 10 * _TICK:
                     notice("waiting for workers")
+                continue
+            if isinstance(future, str):
+                note(future)
                 continue
             future = futures.pop(future.key)
             if future.status == "finished":
@@ -290,6 +301,30 @@ def _gather(
             future.release()
     finally:
         client.cancel(list(futures.values()), force=True)
+
+
+def telling() -> Callable[[str], None] | None:
+    """Within a call on a worker: a function that shows a line to whoever watches, every few seconds at most.
+
+    None where the call is not on a worker.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        worker = distributed.get_worker()
+    except ValueError:
+        return None
+    last = 0.0
+
+    def tell(message: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 5.0:
+            last = now
+            worker.log_event(_TOPIC, message)
+
+    return tell
 
 
 def _look(client: Any) -> None:
