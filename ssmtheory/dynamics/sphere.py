@@ -8,16 +8,23 @@ path). Sines are averaged as squares: equal tokens have a sine of zero, which no
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from ssmtheory.errors import InputError
 
 __all__ = [
+    "LimitFlow",
     "effective_rank",
     "excess",
     "independent_sine",
+    "limit_flow",
     "mean_pair_cosine",
     "own_and_other",
+    "own_derivative",
     "pair_sine",
     "power_fit",
     "tangential_share",
@@ -175,3 +182,106 @@ def power_fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     xx, xy, yy = (np.sum(a * b, axis=-1) for a, b in ((x, x), (x, y), (y, y)))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(xy / xx), np.asarray(xy**2 / (xx * yy))
+
+
+# ------------------------------------------------------------------------------------------------ limit directions
+
+
+@dataclass(frozen=True)
+class LimitFlow:
+    """Tokens of a weight-tied flow r' = F(r/|r|), followed over many decades of depth.
+
+    Attributes:
+        direction: (text, token, channel) where they came to.
+        residual: (text, token) |P_u F|/|F| there: zero at a nonlinear eigenvector.
+        growth: (text, token) lambda = <u, F>.
+        exponent: (text, token) measured x in |P_u F|/|F| ~ |r|^-x over the last four decades of the residual; NaN for a
+            token that has not come to within `settled` of a limit.
+    """
+
+    direction: np.ndarray
+    residual: np.ndarray
+    growth: np.ndarray
+    exponent: np.ndarray
+
+    #: residual below which a token counts as come to a limit: four decades of a power law then lie below 1e-3
+    settled = 1e-7
+
+
+def limit_flow(
+    F: Callable[[np.ndarray], np.ndarray], start: np.ndarray, *, depth: float, span: float, step: float = 0.1
+) -> LimitFlow:
+    """Follow r' = F(r/|r|) in ln t, by Runge's and Kutta's method of order 4.
+
+    Args:
+        F: (text, token, channel) unit vectors -> updates, causal in the tokens.
+        start: (text, token, channel) r at the depth t = `depth` > 0.
+        depth: t to begin with; span: how far in ln t.
+        step: of ln t. Modes that decay faster than t^(-2.7/step) would be unstable.
+
+    Returns:
+        The end, and the measured exponents.
+
+    Raises:
+        InputError: a depth, span or step that is not positive, or a flow that is not finite.
+
+    >>> flow = limit_flow(lambda u: u @ np.diag([2.0, 1.0]), np.array([[[1.0, 0.5]]]), depth=1.0, span=60.0)
+    >>> flow.growth.round(6).tolist(), flow.exponent.round(3).tolist()         # 1 - mu/lambda = 1 - 1/2
+    ([[2.0]], [[0.5]])
+    """
+    if not (depth > 0 and span > 0 and step > 0):
+        raise InputError(f"depth {depth}, span {span} and step {step} must be positive")
+    r, t = np.array(start, np.float64), depth
+    half = math.exp(step / 2)
+    norms, residuals = [], []
+
+    def seen(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        u = unit(x)
+        update = np.asarray(F(u), np.float64)
+        along, residual = tangential_share(u, update)
+        return update, along * np.linalg.norm(update, axis=-1), residual
+
+    for _ in range(math.ceil(span / step)):
+        first, _, residual = seen(r)
+        norms.append(np.log(np.linalg.norm(r, axis=-1)))
+        residuals.append(residual)
+        k1 = t * first
+        k2 = half * t * np.asarray(F(unit(r + step / 2 * k1)), np.float64)
+        k3 = half * t * np.asarray(F(unit(r + step / 2 * k2)), np.float64)
+        t *= half**2
+        k4 = t * np.asarray(F(unit(r + step * k3)), np.float64)
+        r = r + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    if not np.isfinite(r).all():
+        raise InputError("the flow to the limit directions is not finite: take a smaller step")
+    _, growth, residual = seen(r)
+    path, size = np.array(residuals), np.array(norms)
+    floor = np.maximum(residual, 1e-13)  # below, rounding bends the line
+    exponent = np.full(residual.shape, np.nan)
+    for at in np.argwhere(residual < LimitFlow.settled):
+        place = tuple(at)
+        column, low = path[(slice(None), *place)], floor[place]
+        chosen = (column >= low) & (column <= 1e4 * low)
+        if chosen.sum() > 2:  # a token that was at its limit from the start has no path to fit
+            exponent[place] = -power_fit(size[(chosen, *place)], np.log(column[chosen]))[0]
+    return LimitFlow(unit(r), residual, growth, exponent)
+
+
+def own_derivative(F: Callable[[np.ndarray], np.ndarray], u: np.ndarray, token: int) -> np.ndarray:
+    """The derivative of one token's update by its own direction along the sphere, the tokens before it held.
+
+    Args:
+        F: as of `limit_flow`; u: (token, channel) unit vectors of one text; token: which.
+
+    Returns:
+        (channel - 1, channel - 1), in an orthonormal basis of the tangent space; central differences with step 1e-5.
+
+    >>> np.linalg.eigvals(own_derivative(lambda u: u @ np.diag([2.0, 1.0, -1.0]), np.eye(3)[:1], 0)).round(6).tolist()
+    [1.0, -1.0]
+    """
+    at = u[token]
+    basis = np.linalg.svd(at[None, :])[2][1:]
+    h = 1e-5
+    moved = np.repeat(u[None, : token + 1], 2 * len(basis), axis=0)
+    moved[:, token] = np.concatenate([math.cos(h) * at + math.sin(h) * basis, math.cos(h) * at - math.sin(h) * basis])
+    after = np.asarray(F(moved), np.float64)[:, token]
+    return np.asarray(basis @ ((after[: len(basis)] - after[len(basis) :]) / (2 * math.sin(h))).T)

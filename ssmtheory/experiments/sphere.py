@@ -15,7 +15,9 @@ ones, with an interval of permuted texts; the exponent of the angle to the own a
 
 Limit directions (`layers`, `tied`). Theory: nonlinear eigenvectors, P_u F = 0. Here: |P_u F|/|F| of every layer,
 turning against growth, what part of F different texts have in common; and the last layer applied again and again,
-which is the theory's weight-tied flow (with steps of one) from where the model's tokens end.
+which is the theory's weight-tied flow (with steps of one) from where the model's tokens end. That flow is then followed
+in ln t over many decades (`limits`): where a token comes to a limit u*, the theory's exponent 1 - mu/lambda is computed
+from the layer's derivative at u* and held against the exponent of the path.
 
 Everything "of other texts" is taken over texts of the same source: two authors' texts differ without any attraction.
 """
@@ -51,6 +53,8 @@ QUANTITIES = (
     "pairs", "pairs_other", "pairs_centred", "first", "first_other", "last", "last_control",
 )  # fmt: skip
 RANGES = ("all", "second_half")
+#: what the theory of limit directions says of a token, and what its path shows
+LIMITS = ("growth", "abscissa", "own", "predicted", "measured", "ratio")
 _RESAMPLES = 1000
 _PERMUTATIONS = 1000
 _LATE = 16  # tokens from here on are held against the anchors
@@ -62,10 +66,11 @@ def _f(dims: tuple[str, ...], units: str, long_name: str) -> Variable:
 
 _M, _MD, _ML, _MI = ("model",), ("model", "depth"), ("model", "layer"), ("model", "iteration")
 _MDA, _MQR = ("model", "depth", "anchor"), ("model", "quantity", "range")
+_MP = ("model", "position")
 
 SCHEMA = DatasetSchema(
     "sphere",
-    1,
+    2,
     groups={
         "models": {
             "sha256": Variable(_M, "str", "1", "sha256 of the model's weights"),
@@ -128,6 +133,16 @@ SCHEMA = DatasetSchema(
             **measured("cosine_other", _MI, "1", "mean cosine of tokens of different texts of one source"),
             **measured("first_excess", _MI, "1", "cosine of late tokens to the own first token less other texts'"),
         },
+        "limits": {
+            "settled": _f(_MP, "1", "fraction of texts whose token came to a limit direction: |P_u F|/|F| < 1e-7"),
+            "directions": _f(_MP, "1", "number of different limit directions, of the texts whose token came to one"),
+            **measured("growth", _MP, "1", "mean lambda, F(u*) = lambda u*, over settled tokens"),
+            **measured("abscissa", _MP, "1", "mean mu, the spectral abscissa of a token's own derivative at u*"),
+            **measured("own", _MP, "1", "mean 1 - mu/lambda of the token itself"),
+            **measured("predicted", _MP, "1", "mean of the least 1 - mu/lambda of the token and those before it"),
+            **measured("measured", _MP, "1", "mean x in |P_u F|/|F| ~ |r|^-x, last four decades of the path"),
+            **measured("ratio", _MP, "1", "mean of measured over predicted"),
+        },
     },
     dimensions={
         "model": Dimension("model"),
@@ -135,6 +150,7 @@ SCHEMA = DatasetSchema(
         "quantity": Dimension("angle whose decline is fitted"),
         "range": Dimension("depths that are fitted"),
         "iteration": Dimension("repetitions of the last layer"),
+        "position": Dimension("position of the token in its sequence"),
     },
 )
 
@@ -151,6 +167,8 @@ class Config:
     sequences: int = field(default=16, metadata={"help": "sequences, evenly spaced; two per source or more"})
     repetitions: int = field(default=256, metadata={"help": "how often the last layer is applied again"})
     tied_tokens: int = field(default=32, metadata={"help": "tokens per sequence that pass the repeated last layer"})
+    limit_tokens: int = field(default=4, metadata={"help": "tokens per sequence followed to their limit directions"})
+    limit_span: float = field(default=60.0, metadata={"help": "how far they are followed, in ln of the depth"})
     seed: int = field(default=0, metadata={"help": "of the bootstrap and of the permutations"})
 
 
@@ -173,10 +191,13 @@ def plan(config: Config) -> base.Plan:
     from ssmtheory import mamba
     from ssmtheory.experiments.concordance import _training_step
 
-    least = {"tokens": _LATE + 2, "sequences": 2, "repetitions": 8, "tied_tokens": 2, "seed": 0}
+    least = {"tokens": _LATE + 2, "sequences": 2, "repetitions": 8, "tied_tokens": 2, "limit_tokens": 1,
+             "limit_span": 1, "seed": 0}  # fmt: skip
     for option, smallest in least.items():
         if getattr(config, option) < smallest:
-            raise ConfigError(f"--{option} {getattr(config, option)}: must be an integer >= {smallest}")
+            raise ConfigError(f"--{option} {getattr(config, option)}: must be at least {smallest}")
+    if config.limit_tokens > config.tied_tokens:
+        raise ConfigError(f"--limit_tokens {config.limit_tokens}: must not exceed --tied_tokens {config.tied_tokens}")
     if not config.models:
         raise ConfigError("--models is empty: name at least one model")
     reading = token_dynamics.Config(text=config.text, tokens=config.tokens, sequences=config.sequences)
@@ -203,7 +224,8 @@ def plan(config: Config) -> base.Plan:
             "models": {m.name: m.sha256 for m in models},
             "text": sorted({(w.source.name, w.source.sha256) for each in windows for w in each}),
             "tokens": config.tokens, "sequences": config.sequences, "repetitions": config.repetitions,
-            "tied_tokens": config.tied_tokens, "seed": config.seed,
+            "tied_tokens": config.tied_tokens, "limit_tokens": config.limit_tokens,
+            "limit_span": config.limit_span, "seed": config.seed,
         },
         tasks=[f"{i}" for i in range(len(models))],
         describe={
@@ -333,7 +355,8 @@ def tied_flow(model: Any, residual: np.ndarray, repetitions: int) -> dict[str, n
 
     Returns:
         name -> (text, iteration): squared residual |P_u F|^2/|F|^2, mean ln |r|, cosine to the start; and
-        (iteration, text, text): cosine of tokens, and of the second half's tokens to the first token.
+        (iteration, text, text): cosine of tokens, and of the second half's tokens to the first token;
+        "tied_end": (text, token, channel) after the last repetition.
     """
     from ssmtheory.mamba.forward import layer_map
 
@@ -351,11 +374,55 @@ def tied_flow(model: Any, residual: np.ndarray, repetitions: int) -> dict[str, n
             mean, late = u.mean(axis=1), u[:, u.shape[1] // 2 :].mean(axis=1)
             rows["x_tied_cosine"].append(_with_diagonal(mean @ mean.T, sphere.mean_pair_cosine(u)))
             rows["x_tied_first"].append(late @ u[:, 0].T)
-        r = after
+        end, r = r, after
     out = {name: np.stack(values, axis=1 if name in names else 0) for name, values in rows.items()}
     if not np.isfinite(out["tied_log_norm"]).all():
         raise InputError(f"{model.name}: the repeated last layer overflows; use fewer --repetitions")
-    return out
+    return out | {"tied_end": end}
+
+
+def limits(model: Any, residual: np.ndarray, depth: float, span: float) -> dict[str, np.ndarray]:
+    """Follow tokens of the repeated last layer to their limit directions: the theory's exponents and the path's.
+
+    Args:
+        model: a `MambaLM`; residual: (text, token, channel) after `depth` repetitions; span: how far, in ln t.
+
+    Returns:
+        "limit_" + name of `LIMITS` -> (text, token), NaN where a token, or one before it, did not settle;
+        "limit_settled": (text, token); "limit_direction": (text, token, channel).
+    """
+    from ssmtheory.mamba.forward import layer_map
+
+    def update(u: np.ndarray) -> np.ndarray:
+        # far out on the ray the norm's epsilon is below rounding
+        far = 1e3 * u
+        return np.asarray(
+            layer_map(model.weights, model.config, model.n_layer - 1, far, backend=model.backend.asked) - far
+        )
+
+    flow = sphere.limit_flow(update, residual, depth=depth, span=span)
+    settled = np.logical_and.accumulate(np.isfinite(flow.exponent), axis=1)
+    abscissa = np.full(settled.shape, np.nan)
+    for text, token in np.argwhere(settled):
+        derivative = sphere.own_derivative(update, flow.direction[text], int(token))
+        abscissa[text, token] = np.linalg.eigvals(derivative).real.max()
+    growth = np.where(settled, flow.growth, np.nan)
+    own = np.where(growth > 0, 1.0 - abscissa / growth, np.nan)
+    predicted = np.minimum.accumulate(own, axis=1)
+    exponent = np.where(settled, flow.exponent, np.nan)
+    values = (growth, abscissa, own, predicted, exponent, exponent / predicted)
+    return {f"limit_{name}": value for name, value in zip(LIMITS, values, strict=True)} | {
+        "limit_settled": settled, "limit_direction": flow.direction,
+    }  # fmt: skip
+
+
+def _different(directions: np.ndarray) -> int:
+    """How many of (text, channel) unit vectors differ by more than 1e-4."""
+    kept: list[np.ndarray] = []
+    for each in directions:
+        if all(np.linalg.norm(each - other) > 1e-4 for other in kept):
+            kept.append(each)
+    return len(kept)
 
 
 def _groups(windows: list[Any]) -> np.ndarray:
@@ -373,6 +440,8 @@ def run_task(plan: base.Plan, key: str) -> dict[str, np.ndarray]:
     group = _groups(windows)
     out = measure(residual, update, group[:, None] == group)
     out |= tied_flow(model, residual[-1][:, : config.tied_tokens], config.repetitions)
+    end = out.pop("tied_end")[:, : config.limit_tokens]
+    out |= limits(model, end, float(config.repetitions), config.limit_span)
     # texts that begin alike have the very same anchor, which is no control
     same = np.stack([(ids[:, None, : a + 1] == ids[None, :, : a + 1]).all(axis=2) for a in ANCHORS])
     return out | {"group": group, "same_anchor": same}
@@ -510,8 +579,20 @@ def _one_model(values: Mapping[str, np.ndarray], seed: int) -> dict[str, dict[st
         **_with_interval("norm_linearity", sphere.power_fit(np.broadcast_to(k, log_norm.shape), log_norm)[1]),
         **_with_interval("tied_exponent", tied_exponent),
     }
+    settled = values["limit_settled"].astype(bool)
+    reached: dict[str, np.ndarray] = {
+        "settled": settled.mean(axis=0),
+        "directions": np.array(
+            [_different(values["limit_direction"][settled[:, p], p]) for p in range(settled.shape[1])], np.float64
+        ),
+    }
+    for name in LIMITS:
+        with np.errstate(invalid="ignore"):
+            over_settled = weights @ np.where(settled, values[f"limit_{name}"], 0.0) / (weights @ settled)
+        reached |= _with_interval(name, over_settled)
     return {
         "models": overall, "depth": at_depth, "anchors": anchors, "layers": layers, "rates": fitted, "tied": tied,
+        "limits": reached,
     }  # fmt: skip
 
 
@@ -533,6 +614,7 @@ def assemble(plan: base.Plan, parts: Mapping[str, Mapping[str, np.ndarray]]) -> 
         "model": np.array([m.name for m in models], dtype=object), "depth": np.arange(layers + 1),
         "layer": np.arange(layers), "anchor": np.array(ANCHORS), "quantity": np.array(QUANTITIES, dtype=object),
         "range": np.array(RANGES, dtype=object), "iteration": iterations(config.repetitions),
+        "position": np.arange(config.limit_tokens),
     }  # fmt: skip
     groups = {}
     for path, declared in SCHEMA.groups.items():
@@ -554,8 +636,8 @@ def assemble(plan: base.Plan, parts: Mapping[str, Mapping[str, np.ndarray]]) -> 
 # ---------------------------------------------------------------------- in words
 def verdict(tree: xr.DataTree) -> list[str]:
     """Say for each model which statements of the theory its directions follow, with intervals."""
-    models, deep, anchors, layers, rates, tied = (
-        tree[name].to_dataset() for name in ("models", "depth", "anchors", "layers", "rates", "tied")
+    models, deep, anchors, layers, rates, tied, reached = (
+        tree[name].to_dataset() for name in ("models", "depth", "anchors", "layers", "rates", "tied", "limits")
     )
     last_step = int(tied["iteration"].values[-1])
     out = []
@@ -618,6 +700,17 @@ def verdict(tree: xr.DataTree) -> list[str]:
             f"{said(tied, 'cosine_other', **at)}; to the own first token less others' "
             f"{said(tied, 'first_excess', '+.3f', **at)}."
         )
+        share = reached["settled"].values[i]
+        told = f"  Followed on in ln t, {share[0]:.0%} of first tokens come to a limit direction"
+        if share[0] > 0:
+            told += f" ({int(reached['directions'].values[i, 0])} different ones)"
+        for p in range(len(share)):
+            if share[p] > 0:
+                told += (
+                    f"; token {p} ({share[p]:.0%}): 1 - mu/lambda = {said(reached, 'predicted', model=i, position=p)}, "
+                    f"measured over predicted {said(reached, 'ratio', '.4f', model=i, position=p)}"
+                )
+        out.append(told + ".")
         out.append(
             f"  Update of the last layer: {said(layers, 'common_share', '.1%', **final)} of |F|^2 is common to texts "
             f"(cosine to the common direction {said(layers, 'common_along', '+.2f', **final)}), "

@@ -96,3 +96,32 @@ def test_power_of_the_norm_of_a_linear_layer() -> None:
     assert slope == pytest.approx(-2 / 3, abs=1e-4)
     assert r2 == pytest.approx(1.0, abs=1e-6)
     assert np.isnan(sphere.power_fit(np.ones(3), np.arange(3.0))[0])
+
+
+def test_a_flow_is_followed_to_its_limit_with_the_exponent_of_the_derivative() -> None:
+    # token 1: r' = diag(3, 1, -1) u; token 2: the same plus what token 1 says, so that it turns to token 1
+    W = np.diag([3.0, 1.0, -1.0])
+
+    def update(u: np.ndarray) -> np.ndarray:
+        out = u @ W
+        out[:, 1] += 2.0 * u[:, 0]
+        return out
+
+    flow = sphere.limit_flow(update, RNG.uniform(0.2, 1.0, (4, 2, 3)), depth=1.0, span=40.0)
+    np.testing.assert_allclose(flow.direction, np.broadcast_to([1.0, 0.0, 0.0], (4, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(flow.growth, np.broadcast_to([3.0, 5.0], (4, 2)), rtol=1e-9)
+    # 1 - 1/3 for token 1; token 2 would have 1 - 1/5 by itself and hears token 1
+    # and its own mode, of exponent 4/5, has not quite died out
+    np.testing.assert_allclose(flow.exponent, 2 / 3, rtol=5e-3)
+    for token, own in ((0, [1.0, -1.0]), (1, [1.0, -1.0])):
+        values = np.linalg.eigvals(sphere.own_derivative(update, flow.direction[0], token))
+        np.testing.assert_allclose(np.sort(values)[::-1], own, atol=1e-8)
+
+
+def test_a_flow_without_a_limit_has_no_exponent() -> None:
+    turn = np.array([[0.1, 1.0], [-1.0, 0.1]])
+    flow = sphere.limit_flow(lambda u: u @ turn, np.ones((1, 1, 2)), depth=1.0, span=20.0)
+    assert np.isnan(flow.exponent).all()
+    assert flow.residual[0, 0] == pytest.approx(1 / np.hypot(1.0, 0.1))
+    with pytest.raises(InputError, match="must be positive"):
+        sphere.limit_flow(lambda u: u, np.ones((1, 1, 2)), depth=0.0, span=1.0)

@@ -34,8 +34,9 @@ def made(model: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[base.Pla
     path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_bytes(bytes(np.random.default_rng(1).integers(97, 123, 400).tolist()))
     config = experiment.Config(
-        models=("random",), text=str(path), tokens=TOKENS, sequences=TEXTS, repetitions=REPETITIONS, tied_tokens=TIED
-    )
+        models=("random",), text=str(path), tokens=TOKENS, sequences=TEXTS, repetitions=REPETITIONS, tied_tokens=TIED,
+        limit_tokens=2, limit_span=30.0,
+    )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mamba, "load", lambda *_, **__: model)
         patch.setattr("ssmtheory.experiments.concordance._training_step", lambda _: 7.0)
@@ -155,6 +156,24 @@ def test_repeated_last_layer(model: Any, made: Any, streams: Any) -> None:
     assert tied["iteration"].values[-1] == REPETITIONS
 
 
+def test_limit_directions_are_nonlinear_eigenvectors(model: Any, made: Any) -> None:
+    from ssmtheory.dynamics.asymptotics.sphere import tangent_derivative
+
+    def layer(u: np.ndarray) -> np.ndarray:
+        far = 1e3 * u[None, None]
+        return (layer_map(model.weights, model.config, 2, far) - far)[0, 0]
+
+    plan, tree = made
+    part = experiment.run_task(plan, "0")
+    settled = part["limit_settled"][:, 0]
+    assert tree["limits/settled"].values[0, 0] == settled.mean() > 0
+    for text in np.flatnonzero(settled):
+        u, growth = part["limit_direction"][text, 0], part["limit_growth"][text, 0]
+        np.testing.assert_allclose(layer(u), growth * u, atol=1e-6 * growth)
+        abscissa = np.linalg.eigvals(tangent_derivative(layer, u)).real.max()
+        assert part["limit_own"][text, 0] == pytest.approx(1 - abscissa / growth, rel=1e-6)
+
+
 def test_intervals_hold_their_number_and_words_name_the_model(made: Any, model: Any) -> None:
     plan, tree = made
     for group in tree.children.values():
@@ -176,8 +195,9 @@ def test_options(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssmtheory.experiments.concordance._training_step", lambda _: float("nan"))
     # two corpora are embedded: three texts leave one of them alone
     for options, said in (
-        ({"sequences": 3}, "at least 4"), ({"tokens": 17}, ">= 18"), ({"models": ()}, "name at least one"),
-        ({"models": ("a", "b"), "sequences": 4, "tokens": 32}, "each model once"), ({"repetitions": 7}, ">= 8"),
+        ({"sequences": 3}, "at least 4"), ({"tokens": 17}, "at least 18"), ({"models": ()}, "name at least one"),
+        ({"models": ("a", "b"), "sequences": 4, "tokens": 32}, "each model once"), ({"repetitions": 7}, "at least 8"),
+        ({"limit_tokens": 33}, "must not exceed --tied_tokens 32"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=said):
             experiment.plan(experiment.Config(**options))

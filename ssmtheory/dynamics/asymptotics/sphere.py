@@ -8,6 +8,10 @@ lambda > 0, rho = rho0 + lambda t on the ray, and with mu the spectral abscissa 
 
 a power of the norm, not an exponential in depth; stable where mu < lambda. With lambda < 0 the ray reaches 0 at depth
 rho0/|lambda|.
+
+Of several tokens of a causal layer each has its own lambda_l and mu_l, with the limits of those before it held: near
+all limits rho_l ~ lambda_l t, so that the linear flow in ln t is block lower triangular with the diagonal blocks
+(D_l - lambda_l)/lambda_l. So token l comes to its limit with the least exponent of the tokens j <= l that it hears.
 """
 
 from __future__ import annotations
