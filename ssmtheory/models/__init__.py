@@ -11,7 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssmtheory.errors import require
 from ssmtheory.lazy import find
+
+# every module here is torch's: said once, with the way to get it
+require("torch", "torch", "ssmtheory.models")
 
 _FROM = {
     "FitConfig": "fit",

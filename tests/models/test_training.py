@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -253,3 +256,9 @@ def test_refusals() -> None:
     ):
         with pytest.raises(InputError, match=words):
             call()
+
+
+def test_without_torch_the_package_says_how_to_get_it() -> None:
+    code = "import sys; sys.modules['torch'] = None; import ssmtheory.models"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ssmtheory.models needs torch: pip install 'ssmtheory[torch]'" in done.stderr
