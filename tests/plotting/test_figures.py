@@ -39,7 +39,7 @@ ALL = [(experiment, name) for experiment in plotting.SUBJECTS for name in plotti
 BY_SCRIPT = {
     "overview", "attention", "concordance", "clustering",
     *plotting.figure_names("transfer_convergence"), *plotting.figure_names("kernel_limit"),
-    *plotting.figure_names("token_ode"), *plotting.figure_names("refinements"),
+    *plotting.figure_names("token_ode"), *plotting.figure_names("refinements"), "sweep", "regression",
 }  # fmt: skip
 
 
