@@ -67,6 +67,22 @@ def test_s5_is_the_exponential_of_dense_blocks(blocks: int) -> None:
     np.testing.assert_allclose(K, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("rho", [8.0, 40.0])
+def test_blocks_of_hippo_rho_are_the_exponential_of_its_dense_matrix(rho: float) -> None:
+    """A = A_N - theta P P^T in each block, a = -1/rho, theta = (1 - a)/(1 + a); real B and C as drawn; one step."""
+    features, size, step = 3, 8, 0.05
+    layer = make_layer(f"s5-rho:blocks=2,rho={rho},sign=negative", features, 16, 4, step, step)
+    rng_b, rng_c = generators(4, "B", "C")
+    B, C = lecun_normal(rng_b, (16, features)), lecun_normal(rng_c, (features, 16))
+    P = hippo.legs(size)[1] / np.sqrt(2)
+    theta = (1 + 1 / rho) / (1 - 1 / rho)
+    A = np.kron(np.eye(2), normal_part(size) - theta * np.outer(P, P))
+    state = held(step * A, step * B)[1]
+    expected = np.stack([C @ scipy.linalg.expm(k * step * A) @ state for k in range(LENGTH)], axis=-1)
+    K = layer.kernel(LENGTH).detach().numpy()
+    np.testing.assert_allclose(K, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+
+
 def dense_s4(layer: LTILayer, h: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     V = legs_modes(size)[1][:, : size // 2]
     A, B = hippo.legs(size)
