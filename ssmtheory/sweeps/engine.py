@@ -166,30 +166,44 @@ def _configured() -> Iterator[None]:
 @contextlib.contextmanager
 def _cluster(engine: Engine, distributed: Any, notice: Callable[[str], None]) -> Iterator[Any]:
     """The cluster to work on: started here and stopped afterwards, or one that runs."""
-    import logging
-
     if engine.scheduler is not None:
         yield engine.scheduler
         return
     if engine.slurm is not None:
         cluster = _slurm(engine, notice)
     else:
-        cluster = distributed.LocalCluster(
-            n_workers=engine.workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            # the scheduler's own pages: a free port, or a second sweep on the machine would warn about the first
-            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-            memory_limit=None,
-            silence_logs=logging.CRITICAL,
-            host="127.0.0.1",
-        )
+        cluster = _local(engine.workers, distributed)
     try:
         yield cluster
     finally:
         with contextlib.suppress(Exception):
             cluster.close(timeout=10)
+
+
+def _local(workers: int, distributed: Any) -> Any:
+    """Start workers on this machine; a worker that dies while it starts takes the others with it, so once more."""
+    import logging
+
+    for attempt in range(3):
+        try:
+            return distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                # the scheduler's own pages: a free port, or a second sweep on the machine would warn about the first
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                memory_limit=None,
+                silence_logs=logging.CRITICAL,
+                host="127.0.0.1",
+            )
+        except Exception as error:
+            if attempt == 2:
+                raise BackendError(
+                    f"no {workers} worker processes come up on this machine ({type(error).__name__}: {error}); "
+                    "what had finished is kept: --workers 1 needs none"
+                ) from error
+    return None
 
 
 def _slurm(engine: Engine, notice: Callable[[str], None]) -> Any:

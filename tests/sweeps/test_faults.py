@@ -160,16 +160,15 @@ def test_killed_at_20_uniform_times(tmp_path):
         if hit and victim in ("driver", "everything"):
             assert code == -signal.SIGKILL
         elif hit and victim == "worker":
-            assert code == 0, "a worker is replaced and the sweep goes on"
+            assert code == 0, sweep.process.stderr.read()  # a worker is replaced, even while it starts
         elif hit and victim == "scheduler" and between != "complete":
             assert code == 1, "the driver says that the scheduler is lost"
             assert "scheduler" in sweep.process.stderr.read()
-        again = Sweep(file, out, False)
-        assert again.end() == 0, again.process.stderr.read()
+        sweep_runner.run(file, out=out)  # goes on in one process with what two have begun
         (folder,) = out.iterdir()
         with store.open_run(folder) as tree:
             assert store.content_sha256(tree) == store.read_record(folder)["content_sha256"] == whole, cases[-1]
         assert sorted(path.name for path in folder.iterdir()) == ["data.zarr", "ledger", "run.json"]
-    print(json.dumps(cases, indent=1))
+    print("\n".join(json.dumps(case) for case in cases))
     assert sum(case["hit"] for case in cases) >= 12
     assert sum(case["between"] == "running" for case in cases) >= 5
