@@ -54,6 +54,7 @@ __all__ = [
     "SlowDivergence",
     "TokenODE",
     "Trajectory",
+    "cone_hold",
     "depth_map",
     "fate",
     "integrate",
@@ -501,6 +502,41 @@ def fate(trajectory: Trajectory) -> str:
     return "zero" if growth.min() < -0.02 else "undecided"
 
 
+def cone_hold(ode: TokenODE, x: np.ndarray, log_delta: np.ndarray, log_t: float) -> tuple[np.ndarray, np.ndarray]:
+    """How near every token is to the null cone q(x) = x^T M x = 0, and how fast its own term pulls it there.
+
+    A large token on an attracting part of the cone moves along it slowly, driven by the others, while deviations decay
+    at the rate 2 |q_Delta|, q_Delta = x^T M_sym diag(Delta) x < 0 (d ln|q|/dt = 2 q_Delta of a token alone): a flow as
+    stiff as their ratio, which no explicit step passes and an implicit one only in small steps.
+
+    Args:
+        ode: a layer without value path, gate, output matrix or norms (of others nothing is said: NaN).
+        x: (L, D) tokens; log_delta: (L, E or 1) ln Delta there; log_t: ln t.
+
+    Returns:
+        (L,) |q|/|x|^2, and (L,) d ln|q| / d ln t of the token alone: negative where the cone attracts.
+
+    >>> ode = TokenODE([[1.0, -1.0]], [[1.0, 1.0]], np.zeros((2, 2)), -1.0)       # M_sym = diag(1, -1)
+    >>> near, pull = cone_hold(ode, np.array([[9.0, 9.0]]), np.log([[1.0, 2.0]]), 0.0)
+    >>> float(near[0]), float(pull[0].round(9))
+    (0.0, -162.0)
+    """
+    if (
+        any(part is not None for part in (ode.inner, ode.gate, ode.skip, ode.out, ode.prenorm))
+        or ode.norm_B
+        or ode.norm_C
+    ):
+        return np.full(len(x), np.nan), np.full(len(x), np.nan)
+    with np.errstate(all="ignore"):
+        size = np.linalg.norm(x, axis=1)
+        u = x / size[:, None]
+        half = 0.5 * (ode.S_C.T @ ode.S_B + ode.S_B.T @ ode.S_C)
+        top = log_delta.max(axis=1)
+        pull = 2.0 * np.einsum("ld,de,le->l", u, half, np.exp(log_delta - top[:, None]) * u)
+        per_log_t = pull * np.exp(np.minimum(top + 2.0 * np.log(size) + log_t, 600.0))
+        return np.abs(np.einsum("ld,de,le->l", u, half, u)), per_log_t
+
+
 # ---------------------------------------------------------------------- the scaled field
 @dataclass
 class _Chart:
@@ -912,7 +948,8 @@ def _collect(
         found.append(
             Trajectory(
                 status=status,
-                message=_words(status, float(log_t[i]), log_t_end, *end, int(calls[i]), tail),
+                message=_words(status, float(log_t[i]), log_t_end, *end, int(calls[i]), tail)
+                + (_held(chart.ode, x[-1], log_delta[i], float(log_t[i])) if status == "budget" else ""),
                 t=t,
                 log_t=log_times,
                 x=x,
@@ -967,6 +1004,20 @@ def _at(
 
 def _time_words(log_t: float) -> str:
     return f"t = {math.exp(log_t):.12g}" if log_t < 700 else f"ln t = {log_t:.6g}"
+
+
+def _held(ode: TokenODE, x: np.ndarray, log_delta: np.ndarray, log_t: float) -> str:
+    """The end of the message of a spent budget where a token is held on the null cone; "" elsewhere."""
+    near, pull = cone_hold(ode, x, log_delta, log_t)
+    with np.errstate(invalid="ignore"):
+        held = np.flatnonzero((near < 1e-2) & (pull < -1e3))
+    if not held.size:
+        return ""
+    worst = int(held[np.argmin(pull[held])])
+    return (
+        f"; token {worst + 1} is held on the null cone (|q|/|x|^2 = {near[worst]:.1e}), to which it returns "
+        f"{-pull[worst]:.1e} times faster than ln t passes: the flow along the cone is stiff"
+    )
 
 
 def _words(

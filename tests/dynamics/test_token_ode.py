@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import quad
 
 from ssmtheory.dynamics import token_ode
-from ssmtheory.dynamics.token_ode import TokenODE, depth_map, integrate, slow_divergence
+from ssmtheory.dynamics.token_ode import TokenODE, cone_hold, depth_map, integrate, slow_divergence
 from ssmtheory.errors import InputError
 
 LN2 = math.log(2.0)
@@ -481,3 +481,28 @@ def test_bad_values_are_named():
     ):
         with pytest.raises(InputError, match=said):
             integrate(ode, x0, **options)
+
+
+def test_the_pull_of_the_null_cone_is_the_rate_of_q() -> None:
+    """Of one token with constant steps: d ln|q|/dt = 2 x^T M_sym dx/dt / q, by the field itself."""
+    r = np.random.default_rng(3)
+    S_B, S_C, bias, x = r.normal(size=(2, 4)), r.normal(size=(2, 4)), r.normal(size=4), r.normal(size=(1, 4))
+    ode = TokenODE(S_B, S_C, np.zeros((4, 4)), -1.0, bias=bias)
+    near, pull = cone_hold(ode, x, np.log(np.logaddexp(0.0, bias))[None], math.log(7.0))
+    M = S_C.T @ S_B
+    q = float(x[0] @ M @ x[0])
+    assert near[0] == pytest.approx(abs(q) / float(x[0] @ x[0]))
+    assert pull[0] == pytest.approx(7.0 * float(x[0] @ (M + M.T) @ ode.rate(x)[0]) / q)
+    assert np.isnan(
+        cone_hold(TokenODE(S_B, S_C, np.zeros((4, 4)), -1.0, prenorm="rms"), x, np.zeros((1, 4)), 0.0)[0]
+    ).all()
+
+
+def test_a_budget_spent_on_the_null_cone_says_so() -> None:
+    """Three tokens, indefinite M: the first two go to zero, the third is held on the cone and carried along it."""
+    r = np.random.default_rng(0)
+    S_B, S_C = r.standard_normal((2, 3, 3)) / np.sqrt(3)
+    ode = TokenODE(S_B, S_C, 0.5 * r.standard_normal((3, 3)), -1.0)
+    found = integrate(ode, r.standard_normal((3, 3)), 1e8, method="stiff", stiff_rtol=1e-6, budget=1500, residual=False)
+    assert found.status == "budget"
+    assert "token 3 is held on the null cone" in found.message
