@@ -409,12 +409,8 @@ def sweep_run(
     outcome = sweep_runner.run(
         read, engine=engine, out=out, fresh=fresh, retry_failed=retry_failed, accept_failed=accept_failed, quiet=quiet
     )
-    if quiet:
-        print(outcome.folder)
-    elif outcome.ran:
-        print("\n".join(runner.summary(outcome)))
-    else:
-        print(f"nothing to do: {outcome.folder} is complete (--fresh runs it again)")
+    written = [] if read.grid else runner.write_documents(read.module, read.module.Config(**read.values), outcome)
+    runner.tell(outcome, written, quiet)
     return 0
 
 

@@ -655,7 +655,20 @@ def summary(outcome: Outcome) -> list[str]:
     return lines
 
 
-def _write_documents(module: types.ModuleType, config: Any, outcome: Outcome) -> list[Path]:
+def tell(outcome: Outcome, written: Sequence[Path], quiet: bool) -> None:
+    """Print what a finished run left, on stdout; only its folder where that is all that is wanted."""
+    if quiet:
+        print(outcome.folder)
+        return
+    if outcome.ran:
+        print("\n".join(summary(outcome)))
+    else:
+        print(f"nothing to do: {outcome.folder} is complete (--fresh runs it again)")
+    for path in written:
+        print(f"  written  {path}")
+
+
+def write_documents(module: types.ModuleType, config: Any, outcome: Outcome) -> list[Path]:
     """Write the files that the configuration asks for by name, from the stored dataset; an existing one is replaced."""
     from ssmtheory.results import fs
 
@@ -715,16 +728,7 @@ def _main(name: str, argv: Sequence[str], program: str | None) -> int:
         print("\n".join(lines))
         return 0
     outcome = run(module, config, out=options.out, fresh=options.fresh, quiet=options.quiet, argv=[name, *argv])
-    written = _write_documents(module, config, outcome)
-    if options.quiet:
-        print(outcome.folder)
-    elif outcome.ran:
-        print("\n".join(summary(outcome)))
-    else:
-        print(f"nothing to do: {outcome.folder} is complete (--fresh runs it again)")
-    if not options.quiet:
-        for path in written:
-            print(f"  written  {path}")
+    tell(outcome, write_documents(module, config, outcome), options.quiet)
     return 0
 
 

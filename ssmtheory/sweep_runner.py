@@ -405,7 +405,7 @@ def _run_grid(
     argv: Sequence[str] | None,
 ) -> runner.Outcome:
     assert file.grid is not None
-    progress = runner.Progress(file.name.replace("_", " "), 0, 0, sys.stderr, quiet)
+    progress = runner.Progress(file.name.replace("_", " ").replace("-", " "), 0, 0, sys.stderr, quiet)
     start = time.monotonic()
     total = len(file.grid)
     try:
