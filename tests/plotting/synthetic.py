@@ -638,6 +638,8 @@ def sphere(layers: int = 6, texts: int = 8, tokens: int = 24, width: int = 12) -
             "tied_residual": falling**2, "tied_turn": falling, "x_tied_cosine": cosines, "x_tied_first": cosines,
             "tied_log_norm": np.log(1.0 + steps) + r.normal(0, 0.01, (texts, len(steps))), "group": group,
             "same_anchor": np.zeros((len(experiment.ANCHORS), texts, texts), bool),
+            "limit_settled": np.ones((texts, 2), bool), "limit_direction": r.normal(size=(texts, 2, width)),
+            **{f"limit_{name}": r.uniform(0.2, 1.0, (texts, 2)) for name in experiment.LIMITS},
         }  # fmt: skip
         models.append(
             SimpleNamespace(name=name, sha256="ab" * 32, n_layer=layers, config=SimpleNamespace(d_model=width))
