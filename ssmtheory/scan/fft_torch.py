@@ -31,7 +31,7 @@ def convolve(u: Tensor, K: Tensor, size: int, reverse: bool) -> Tensor:
     Returns:
         (batch, length, channel).
     """
-    return _Convolution.apply(u, K, size, reverse)  # type: ignore[no-any-return]
+    return _Convolution.apply(u, K, size, reverse)
 
 
 def _blocks(u: Tensor, size: int) -> list[tuple[slice, slice, slice]]:
