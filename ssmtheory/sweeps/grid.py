@@ -258,7 +258,10 @@ def read(
         if name in WORDS:
             continue
         if name not in fields:
-            raise ConfigError(f"[sweep]: unknown key {key!r}.{nearest(name, [*fields, *WORDS])}")
+            raise ConfigError(
+                f"[sweep]: unknown key {key!r}: an option of the experiment ({', '.join(fields)}), or "
+                f"{', '.join(WORDS)}.{nearest(name, [*fields, *WORDS])}"
+            )
         items = _spaced(key, given) if isinstance(given, Mapping) else given
         if not isinstance(items, list) or not items:
             raise ConfigError(f"[sweep] {key} = {given!r}: a list of at least one value")
