@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ssmtheory import sweep_runner
+from ssmtheory import runner, sweep_runner
 from ssmtheory.results import store
+from tests.sweeps import long
 
 ROOT = Path(__file__).parents[2]
 psutil = pytest.importorskip("psutil", reason="comes with distributed")
@@ -40,6 +41,29 @@ def test_stopped_before_and_after_every_rename_and_fsync(tmp_path, job):
         if case["between"]["state"] == "complete":
             assert case["between"]["found"] == case["between"]["recorded"] == whole["found"], case
     assert {case["between"]["state"] for case in result["cases"]} == {"none", "running", "complete"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_worker_killed_in_a_long_task_goes_on_from_its_checkpoint(tmp_path):
+    """The tasks of one run over two workers, of which one is killed in its fourth step: no step is done twice."""
+    file, log = tmp_path / "long.toml", tmp_path / "log"
+    file.write_text('experiment = "tests.sweeps.long"\nrows = 4\n')
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "LONG_LOG": str(log), "LONG_KILL": "row 1:3",
+        "LONG_SLEEP": "0.2",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "ssmtheory.cli", "sweep", "run", str(file), "--out", str(tmp_path / "runs")]
+    done = subprocess.run(
+        [*command, "--workers", "2", "-q"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(log.read_text().splitlines()) == [f"row {row}:{step}" for row in range(4) for step in range(6)]
+    folder = Path(done.stdout.strip())
+    assert not (folder / "work").exists()
+    alone = runner.run(long, long.Config(rows=4), out=tmp_path / "alone")
+    with store.open_run(folder) as tree:
+        assert store.content_sha256(tree) == store.read_record(folder)["content_sha256"] == alone.content_sha256
 
 
 SWEEP = """experiment = "tests.sweeps.cheap"
