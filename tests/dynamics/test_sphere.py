@@ -104,7 +104,7 @@ def test_a_flow_is_followed_to_its_limit_with_the_exponent_of_the_derivative() -
 
     def update(u: np.ndarray) -> np.ndarray:
         out = u @ W
-        out[:, 1] += 2.0 * u[:, 0]
+        out[:, 1:] += 2.0 * u[:, :1]
         return out
 
     flow = sphere.limit_flow(update, RNG.uniform(0.2, 1.0, (4, 2, 3)), depth=1.0, span=40.0)
