@@ -239,18 +239,15 @@ def _do_block(sweep: _Sweep, number: int, todo: Sequence[tuple[int, Mapping[str,
     began = time.monotonic()
     results = dict(blocks.read_rows(sweep.session, kept))
     failed: dict[int, str] = {}
-    first: Any = next(iter(results.values()), None)
+    expected = blocks.structure_of(next(iter(results.values()))) if results else None
     for point, values in todo:
         given = {**sweep.values, **values}
         try:
             with _reporting(_point_name(point)):
                 arrays = evaluate(module, module.Config(**given), functools.partial(_folder_of, sweep.session, point))
-            if first is None:
-                blocks.matching(sweep.session.folder / "blocks.zarr", arrays, sweep.points, sweep.block)
-                first = arrays
-            differences = blocks.structure_of(first).differences(blocks.structure_of(arrays))
-            if differences:
-                blocks.matching(sweep.session.folder / "blocks.zarr", arrays, sweep.points, sweep.block)
+            # the file is asked for the first point of a block, and for the words where another one differs
+            if expected is None or expected.differences(blocks.structure_of(arrays)):
+                expected = blocks.matching(sweep.session.folder / "blocks.zarr", arrays, sweep.points, sweep.block)
             results[point] = arrays
         except StoreError:
             raise

@@ -45,7 +45,6 @@ AUTHORS, EVERYTHING = ("C", "D"), ("A", "B", "C", "D", "steps")
 CORRUPTIONS = ("white", "coloured", "impulse", "lost", "resampling")
 #: Initialisations whose C is drawn in the HiPPO basis and taken into their modes.
 _SHARED = ("s4", "s4d", "s4d-inv", "s4d-arctan", "s4-ptd", "hippo-rho")
-_ALIASES = {"kind": "perturbation"}
 #: seed of the perturbation of PTD
 _PERTURBATION = 0
 _ZOH = ("s4d", "s4d-inv", "s4d-lin", "s4d-real", "s4d-arctan")
@@ -105,16 +104,11 @@ class Settings:
 @functools.lru_cache(maxsize=64)
 def _realization(variant: str, N: int) -> Any:
     """One system, or block of S5, of a variant; PTD's perturbation is one for all layers and runs."""
-    from ssmtheory import inits
-    from ssmtheory.models.lti_layers import VARIANTS, parse_variant
+    from ssmtheory.models.lti_layers import initialization_of
 
-    name, options = parse_variant(variant)
-    options = {_ALIASES.get(key, key): value for key, value in options.items()}
-    if "blocks" in options:
-        options["blocks"] = 1
-    # the layer of the authors' S4-PTD has N modes here, not N/2: the state matrix is that of LegS with N states
-    made = inits.get("ptd" if name == "s4-ptd" else VARIANTS[name], **options)
-    return made.build(N, _PERTURBATION)
+    # the authors' S4-PTD has N modes here, not N/2: what is built is the matrix of N states, not a layer's
+    made = initialization_of(variant)[1]
+    return (made.with_(blocks=1) if hasattr(made, "blocks") else made).build(N, _PERTURBATION)
 
 
 def layer_parameters(
@@ -135,22 +129,19 @@ def layer_parameters(
     Returns:
         The parameters, with D; zero-order hold, S4's bilinear rule for its own kernel.
     """
-    from ssmtheory import inits
-    from ssmtheory.inits import LayerParameters
-    from ssmtheory.inits.base import generators, log_steps
+    from ssmtheory.inits import HiPPORho, LayerParameters
+    from ssmtheory.inits.base import generators, log_steps, stored_modes
     from ssmtheory.inits.s5 import blocks_layer
     from ssmtheory.lti import DiagonalStateSpace, LowRankStateSpace
-    from ssmtheory.models.lti_layers import VARIANTS, parse_variant
+    from ssmtheory.models.lti_layers import initialization_of, parse_variant
 
     own = 1000 * seed + layer
     rng_c, rng_dt, rng_d = generators(own, "C", "steps", "D")
     direct = rng_d.standard_normal(features)
-    name, options = parse_variant(variant)
+    name, _ = parse_variant(variant)
+    name, init = initialization_of(variant, **({"discretization": "zoh"} if name in _ZOH else {}))
     if name not in _SHARED:
-        options = {_ALIASES.get(key, key): value for key, value in options.items()}
-        if name in _ZOH:
-            options.setdefault("discretization", "zoh")
-        blocks = int(options.get("blocks", 1))
+        blocks = getattr(init, "blocks", 1)
         if name == "s5-ptd":
             built = _realization(variant, N)
             made = blocks_layer(
@@ -158,7 +149,7 @@ def layer_parameters(
                 dt_min, dt_max, readout="real", diagnostics=dict(built.diagnostics),
             )  # fmt: skip
         else:
-            made = inits.get(VARIANTS[name], **options).layer(features, blocks * N, own, dt_min, dt_max)
+            made = init.layer(features, blocks * N, own, dt_min, dt_max)
         return dataclasses.replace(made, D=direct)
     C = rng_c.standard_normal((features, N))
     steps = log_steps(rng_dt, features, dt_min, dt_max)
@@ -172,21 +163,11 @@ def layer_parameters(
         )  # fmt: skip
     assert isinstance(system, DiagonalStateSpace)
     poles, B = system.diagonal, system.B[:, 0]
-    upper = poles.imag > 0
-    paired = name in ("s4d", "s4d-inv", "s4d-arctan") or (name == "hippo-rho" and _real_factor(variant, N))
-    paired = paired and 2 * int(upper.sum()) == poles.size
-    keep = upper if paired else np.ones(poles.size, dtype=bool)
+    real = init.factor(N).imag == 0 if isinstance(init, HiPPORho) else name != "s4-ptd"
+    keep, readout = stored_modes(poles, real)
     return LayerParameters(
-        poles[keep], B[keep], C @ built.basis[:, keep], steps, "pairs" if paired else "real", D=direct,
-        diagnostics=dict(built.diagnostics),
-    )  # fmt: skip
-
-
-def _real_factor(variant: str, N: int) -> bool:
-    from ssmtheory import inits
-    from ssmtheory.models.lti_layers import parse_variant
-
-    return inits.get("hippo-rho", **parse_variant(variant)[1]).factor(N).imag == 0  # type: ignore[attr-defined]
+        poles[keep], B[keep], C @ built.basis[:, keep], steps, readout, D=direct, diagnostics=dict(built.diagnostics)
+    )
 
 
 def clock(features: int, seed: int, layer: int, dt_min: float, dt_max: float) -> Array:

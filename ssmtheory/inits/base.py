@@ -27,6 +27,7 @@ __all__ = [
     "lecun_normal",
     "log_steps",
     "paired_layer",
+    "stored_modes",
 ]
 
 
@@ -325,6 +326,25 @@ def generators(seed: int, *names: str) -> list[np.random.Generator]:
     """
     root = check_size(seed, 0, "seed")
     return [np.random.default_rng([root, *name.encode()]) for name in names]
+
+
+def stored_modes(poles: Array, conjugate: bool) -> tuple[Array, Literal["pairs", "real"]]:
+    """Which modes of a system a layer stores, and how it then reads them.
+
+    Args:
+        poles: (N,) complex, all of them.
+        conjugate: whether the system is real, so that its poles may be conjugate pairs.
+
+    Returns:
+        (N,) bool and the readout: one mode of each pair, "pairs", where all poles are pairs; else all modes, "real".
+
+    >>> stored_modes(np.array([-1 + 2j, -1 - 2j]), True)
+    (array([ True, False]), 'pairs')
+    """
+    upper = poles.imag > 0
+    if conjugate and 2 * int(upper.sum()) == upper.size:
+        return upper, "pairs"
+    return np.ones(upper.size, dtype=bool), "real"
 
 
 def paired_layer(

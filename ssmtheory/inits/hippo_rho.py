@@ -22,7 +22,14 @@ import numpy as np
 
 from ssmtheory.errors import InputError
 from ssmtheory.inits import hippo
-from ssmtheory.inits.base import Initialization, LayerParameters, Realization, generators, log_steps
+from ssmtheory.inits.base import (
+    Initialization,
+    LayerParameters,
+    Realization,
+    generators,
+    log_steps,
+    stored_modes,
+)
 from ssmtheory.inits.closed_form import gap_norm, hippo_bound, legs_family
 from ssmtheory.inits.s5 import block_size, blocks_layer
 from ssmtheory.lti import DiagonalStateSpace, HinfNorm
@@ -500,15 +507,13 @@ class HiPPORho(Initialization):
         assert isinstance(system, DiagonalStateSpace)
         rng_c, rng_dt = generators(seed, "C", "steps")
         C = rng_c.standard_normal((count, hippo.check_size(N))) @ built.basis
-        upper = system.diagonal.imag > 0
-        paired = self.factor(N).imag == 0 and 2 * int(upper.sum()) == upper.size
-        keep = upper if paired else np.ones(upper.size, dtype=bool)
+        keep, readout = stored_modes(system.diagonal, self.factor(N).imag == 0)
         return LayerParameters(
             system.diagonal[keep],
             system.B[keep, 0],
             C[:, keep],
             log_steps(rng_dt, count, dt_min, dt_max),
-            readout="pairs" if paired else "real",
+            readout=readout,
             diagnostics=built.diagnostics,
         )
 
@@ -553,13 +558,11 @@ class S5Rho(HiPPORho):
         built = self.build(size, seed)
         system = built.system
         assert isinstance(system, DiagonalStateSpace)
-        upper = system.diagonal.imag > 0
-        paired = self.factor(size).imag == 0 and 2 * int(upper.sum()) == upper.size
-        keep = upper if paired else np.ones(upper.size, dtype=bool)
+        keep, readout = stored_modes(system.diagonal, self.factor(size).imag == 0)
         V = np.asarray(built.basis)
         return blocks_layer(
             (system.diagonal[keep], V[:, keep], np.linalg.inv(V)[keep]), self.blocks, features, N, seed, dt_min,
-            dt_max, readout="pairs" if paired else "real", diagnostics=dict(built.diagnostics),
+            dt_max, readout=readout, diagnostics=dict(built.diagnostics),
         )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ssmtheory import inits
 from ssmtheory.errors import ConfigError, InputError, nearest
-from ssmtheory.inits import LayerParameters
+from ssmtheory.inits import Initialization, LayerParameters
 from ssmtheory.inits.base import generators
 from ssmtheory.scan import linear_recurrence
 from ssmtheory.scan.lti import (
@@ -39,7 +39,10 @@ from ssmtheory.scan.lti import (
     vandermonde_kernel,
 )
 
-__all__ = ["MODES", "REAL_PARTS", "SCALINGS", "TRAINABLE", "VARIANTS", "LTILayer", "make_layer", "parse_variant"]
+__all__ = [
+    "MODES", "REAL_PARTS", "SCALINGS", "TRAINABLE", "VARIANTS", "LTILayer", "initialization_of", "make_layer",
+    "parse_variant",
+]  # fmt: skip
 
 #: What can be trained.
 TRAINABLE = ("A", "B", "C", "D", "steps")
@@ -603,6 +606,27 @@ def _value(variant: str, key: str, text: str, like: Any) -> Any:
         raise ConfigError(f"variant {variant!r}: {key}={text!r} must be {words[kind]}") from error
 
 
+def initialization_of(variant: str, **defaults: Any) -> tuple[str, Initialization]:
+    """Name and initialisation of a variant.
+
+    Args:
+        variant: see `parse_variant`.
+        defaults: fields of the initialisation that the variant's own options go before.
+
+    Returns:
+        The name, a key of `VARIANTS`, and the initialisation.
+
+    Raises:
+        ConfigError: an unknown variant or option.
+
+    >>> initialization_of("s4-ptd:epsilon=0.1,kind=dissipative")[1].perturbation
+    'dissipative'
+    """
+    name, options = parse_variant(variant)
+    options = {_ALIASES.get(key, key): value for key, value in options.items()}
+    return name, inits.get(VARIANTS[name], **{**defaults, **options})
+
+
 def make_layer(
     variant: str,
     features: int,
@@ -642,9 +666,7 @@ def make_layer(
         ConfigError: an unknown variant or option.
         InputError: sizes or steps that cannot be.
     """
-    name, options = parse_variant(variant)
-    options = {_ALIASES.get(key, key): value for key, value in options.items()}
-    parameters = inits.get(VARIANTS[name], **options).layer(features, N, seed, dt_min, dt_max)
+    parameters = initialization_of(variant)[1].layer(features, N, seed, dt_min, dt_max)
     if parameters.D is None:
         (rng,) = generators(seed, "D")
         parameters = dataclasses.replace(parameters, D=rng.standard_normal(features))
