@@ -181,8 +181,9 @@ def clock(features: int, seed: int, layer: int, dt_min: float, dt_max: float) ->
 def build(settings: Settings, cell: Cell, seed: int, inputs: int, outputs: int) -> SequenceModel:
     """The untrained network of a cell."""
     from ssmtheory.models.classifier import SequenceModel
-    from ssmtheory.models.lti_layers import LTILayer
+    from ssmtheory.models.lti_layers import LTILayer, parse_variant
 
+    scaling = parse_variant(cell.variant)[1].get("scaling", "given")
     layers = []
     for layer in range(settings.n_layer):
         parameters = layer_parameters(
@@ -195,7 +196,7 @@ def build(settings: Settings, cell: Cell, seed: int, inputs: int, outputs: int) 
         ]
         # a mode for each kind of layer, not "auto", so that another machine's plan changes no digit
         mode = "convolution" if parameters.scope == "feature" else "recurrence"
-        layers.append(LTILayer(parameters, train=names, mode=mode, backend=settings.backend))
+        layers.append(LTILayer(parameters, train=names, mode=mode, backend=settings.backend, scaling=scaling))
     model = SequenceModel(
         inputs, outputs, layers, settings.d_model, dropout=settings.dropout, residual=False, norm="layer", glu=True,
         pool="mean", seed=seed,
@@ -530,7 +531,9 @@ def measure(
 
     kappa, deviation = distance_from_legs(cell.variant, settings.state_dim)
     predicted = np.array([[noise_gain(p, s, w, length) for p, s in zip(now, own_steps, strict=True)] for w in omegas])
-    before = np.array([[noise_gain(p, s, w, length) for p, s in zip(start, own_steps, strict=True)] for w in omegas])
+    # trained steps would have a layer at its start hear another frequency
+    first_steps = [s if p.scope == "layer" or p.steps is None else p.steps for p, s in zip(start, own_steps, strict=True)]
+    before = np.array([[noise_gain(p, s, w, length) for p, s in zip(start, first_steps, strict=True)] for w in omegas])
     pairs = list(enumerate(zip(model.layers, own_steps, strict=True)))
     measured = np.array([[_measured_gain(layer, s, w, length, seed, i) for i, (layer, s) in pairs] for w in omegas])
     at = int(np.argmin(np.abs(np.array(settings.frequencies) - 1.0)))

@@ -560,13 +560,16 @@ VARIANTS: dict[str, str] = {
 }
 #: Names by which options of a variant are also known.
 _ALIASES = {"kind": "perturbation"}
+#: Variants that take the option scaling; see `LTILayer`.
+_SCALED = ("s4d", "s4d-inv", "s4d-lin", "s4d-real", "s4d-arctan", "s4-ptd", "hippo-rho")
 
 
 def parse_variant(variant: str) -> tuple[str, dict[str, Any]]:
     """Name and options of a variant, as in "s4-ptd:epsilon=0.1,kind=dissipative".
 
     Args:
-        variant: a name of `VARIANTS`, then ":" and options of its initialisation, separated by commas.
+        variant: a name of `VARIANTS`, then ":" and options of its initialisation, separated by commas. Variants with
+            one input per feature and no low-rank part also take scaling=given or scaling=unit_input; see `LTILayer`.
 
     Returns:
         The name, and the options with their values as bool, int, float or str.
@@ -583,6 +586,8 @@ def parse_variant(variant: str) -> tuple[str, dict[str, Any]]:
     default = inits.get(VARIANTS[name])
     fields = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
     fields.update({alias: fields[field] for alias, field in _ALIASES.items() if field in fields})
+    if name in _SCALED:
+        fields["scaling"] = "given"
     options: dict[str, Any] = {}
     for item in rest.split(",") if rest else []:
         key, equals, text = (part.strip() for part in item.partition("="))
@@ -592,6 +597,8 @@ def parse_variant(variant: str) -> tuple[str, dict[str, Any]]:
                 f"{', '.join(fields) or 'none'}.{nearest(key, fields)}"
             )
         options[key] = _value(variant, key, text, fields[key])
+    if options.get("scaling", "given") not in SCALINGS:
+        raise ConfigError(f"variant {variant!r}: scaling must be one of {', '.join(SCALINGS)}.")
     return name, options
 
 
@@ -623,7 +630,7 @@ def initialization_of(variant: str, **defaults: Any) -> tuple[str, Initializatio
     'dissipative'
     """
     name, options = parse_variant(variant)
-    options = {_ALIASES.get(key, key): value for key, value in options.items()}
+    options = {_ALIASES.get(key, key): value for key, value in options.items() if key != "scaling"}
     return name, inits.get(VARIANTS[name], **{**defaults, **options})
 
 
@@ -657,7 +664,7 @@ def make_layer(
         backend: see `LTILayer`.
         real_part: see `LTILayer`.
         per_feature: see `LTILayer`.
-        scaling: see `LTILayer`.
+        scaling: see `LTILayer`; an option of the variant goes before it.
 
     Returns:
         The layer; D is normal, as in the code of S4 and S5.
@@ -674,5 +681,5 @@ def make_layer(
         train = [part for part in train if part != "steps"]
     return LTILayer(
         parameters, train=train, mode=mode, backend=backend, real_part=real_part, per_feature=per_feature,
-        scaling=scaling,
+        scaling=parse_variant(variant)[1].get("scaling", scaling),
     )  # fmt: skip

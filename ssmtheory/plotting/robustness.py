@@ -226,6 +226,7 @@ def variant_name(label: str) -> str:
     words = [_VARIANTS.get(name, name)]
     words += [options[key] for key in ("kind", "epsilon", "rho") if key in options]
     words += ["normal"] if options.get("normal") == "true" else []
+    words += ["scaled"] if options.get("scaling") == "unit_input" else []
     return " ".join(words)
 
 

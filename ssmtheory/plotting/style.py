@@ -194,12 +194,15 @@ def new_figure(name: str = "screen", *, height: float, span: str = "full") -> Fi
 def series_style(index: int, *, marker: bool = False) -> dict[str, Any]:
     """Keyword arguments of ``Axes.plot`` for the ``index``-th series: colour, dashes and, if asked for, a marker.
 
+    Colours repeat after eight series, then with other markers: the first 64 pairs differ.
+
     >>> series_style(0)["color"], series_style(1, marker=True)["marker"]
     ('#0072B2', 's')
     """
-    result = {"color": OKABE_ITO[index % len(OKABE_ITO)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
+    around, place = divmod(index, len(OKABE_ITO))
+    result = {"color": OKABE_ITO[place], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
     if marker:
-        result["marker"] = MARKERS[index % len(MARKERS)]
+        result["marker"] = MARKERS[(place + around) % len(MARKERS)]
     return result
 
 

@@ -145,6 +145,25 @@ def test_variants_of_a_seed_share_the_network_around_the_layers() -> None:
             np.testing.assert_array_equal(states[0][name], other[name])
 
 
+def test_the_gain_before_training_is_heard_at_the_steps_of_then() -> None:
+    """Of a network whose steps were trained, it is the gain of the untrained one."""
+    import torch
+
+    settings = _settings(seeds=1, noise_images=4)
+    images, labels = np.random.default_rng(0).random((4, 20, 1), np.float32), np.zeros(4, np.int64)
+    model = trained.build(settings, trained.Cell("digits", "s4d", "all"), 0, 1, 10)
+    start = [layer.snapshot() for layer in model.layers]
+    untrained = trained.measure(settings, trained.Cell("digits", "s4d", "all"), 0, model, start, images, labels)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.log_steps += np.log(2.0)
+    later = trained.measure(settings, trained.Cell("digits", "s4d", "all"), 0, model, start, images, labels)
+    np.testing.assert_allclose(untrained["gain_start"], untrained["gain"], rtol=1e-6)
+    # a step goes through a float32 logarithm
+    np.testing.assert_allclose(later["gain_start"], untrained["gain"], rtol=1e-5)
+    assert not np.allclose(later["gain"], untrained["gain"], rtol=1e-2)
+
+
 def test_noise_depends_on_the_seed_and_not_on_the_batches_or_the_variant() -> None:
     import torch
 

@@ -59,9 +59,23 @@ def test_modes_agree_and_the_kernel_is_that_of_the_parameters(case: str, train) 
 
 def test_variants_are_read() -> None:
     assert parse_variant("s4-ptd:epsilon=0.1,kind=dissipative") == ("s4-ptd", {"epsilon": 0.1, "kind": "dissipative"})
-    for text, words in (("s4e", "s4d"), ("s4d:rho=2", "discretization"), ("hippo-rho:rho=x", "a number")):
+    wrong = {
+        "s4e": "s4d", "s4d:rho=2": "discretization", "hippo-rho:rho=x": "a number", "s4d:scaling=unit": "unit_input",
+        "s4:scaling=unit_input": "option=value",
+    }  # fmt: skip
+    for text, words in wrong.items():
         with pytest.raises(ConfigError, match=words):
             parse_variant(text)
+
+
+def test_the_scaling_of_the_modes_is_an_option_and_changes_no_output() -> None:
+    given, scaled = (make_layer(f"s4-ptd:epsilon=0.1{option}", 3, 16, 2) for option in ("", ",scaling=unit_input"))
+    u = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert np.all(scaled.snapshot().B == 1) and not np.allclose(given.snapshot().B, 1)
+    with torch.no_grad():
+        y, z = given.double()(u), scaled.double()(u)
+    # parameters of modes have float32 once the layer was made; B of a Ginibre PTD is 1e3 and cancels
+    torch.testing.assert_close(z, y, rtol=0, atol=1e-4 * float(y.abs().max()))
 
 
 @pytest.mark.parametrize("case", ["s4", "s4d", "s4-ptd:epsilon=0.1", "hippo-rho:rho=100", "s5", "s5-ptd", "lru"])
