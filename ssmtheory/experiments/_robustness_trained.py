@@ -532,8 +532,8 @@ def measure(
     kappa, deviation = distance_from_legs(cell.variant, settings.state_dim)
     predicted = np.array([[noise_gain(p, s, w, length) for p, s in zip(now, own_steps, strict=True)] for w in omegas])
     # trained steps would have a layer at its start hear another frequency
-    first_steps = [s if p.scope == "layer" or p.steps is None else p.steps for p, s in zip(start, own_steps, strict=True)]
-    before = np.array([[noise_gain(p, s, w, length) for p, s in zip(start, first_steps, strict=True)] for w in omegas])
+    first = [s if p.scope == "layer" or p.steps is None else p.steps for p, s in zip(start, own_steps, strict=True)]
+    before = np.array([[noise_gain(p, s, w, length) for p, s in zip(start, first, strict=True)] for w in omegas])
     pairs = list(enumerate(zip(model.layers, own_steps, strict=True)))
     measured = np.array([[_measured_gain(layer, s, w, length, seed, i) for i, (layer, s) in pairs] for w in omegas])
     at = int(np.argmin(np.abs(np.array(settings.frequencies) - 1.0)))

@@ -71,7 +71,8 @@ def test_variants_are_read() -> None:
 def test_the_scaling_of_the_modes_is_an_option_and_changes_no_output() -> None:
     given, scaled = (make_layer(f"s4-ptd:epsilon=0.1{option}", 3, 16, 2) for option in ("", ",scaling=unit_input"))
     u = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert np.all(scaled.snapshot().B == 1) and not np.allclose(given.snapshot().B, 1)
+    assert np.all(scaled.snapshot().B == 1)
+    assert not np.allclose(given.snapshot().B, 1)
     with torch.no_grad():
         y, z = given.double()(u), scaled.double()(u)
     # parameters of modes have float32 once the layer was made; B of a Ginibre PTD is 1e3 and cancels
