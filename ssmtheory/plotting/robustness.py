@@ -329,18 +329,22 @@ def draw_amplitudes(tree: xr.DataTree, ax: Axes, images: str | None = None, chos
 def draw_predicted_loss(tree: xr.DataTree, ax: Axes, images: str | None = None, amplitude: float | None = None) -> None:
     """Loss of accuracy against predicted gain (geometric mean over layers): a mark per cell, seed and frequency.
 
-    Only cells that are evidence are filled; the rank correlation and its interval are those of the dataset.
+    Only cells that are evidence are filled; a black edge: A, B and the steps were trained too. The rank correlation and
+    its interval are those of the dataset.
     """
     columns, size = _cosines(tree, amplitude)
     order = np.argsort(read_labels(tree, "trained/gain", "factor").astype(float))
     gain = np.exp(np.log(read(tree, "trained/gain")).mean(axis=-1))[:, :, order]
     loss = read(tree, "trained/clean_accuracy_few")[:, :, None] - read(tree, "trained/noisy_accuracy")[:, :, columns]
     evidence = read(tree, "cells/evidence").astype(bool)
-    for i in _cells(tree, images):
+    frozen = _cells(tree, images)
+    for i in [*frozen, *_cells(tree, images, trained="all")]:
         look = _look(tree, i, marker=True)
         ax.plot(
-            gain[i].ravel(), loss[i].ravel(), label=_cell_name(tree, i), markersize=3, linestyle="none",
-            marker=look["marker"], color=look["color"], markerfacecolor=look["color"] if evidence[i] else "white",
+            gain[i].ravel(), loss[i].ravel(), label=_cell_name(tree, i) if i in frozen else "", markersize=3,
+            linestyle="none", marker=look["marker"], color=look["color"], markeredgewidth=0.5,
+            markeredgecolor=look["color"] if i in frozen else INK,
+            markerfacecolor=look["color"] if evidence[i] else "white",
         )  # fmt: skip
     ax.set_xscale("log")
     ax.axhline(0.0, color=FAINT, linewidth=0.7)
@@ -457,7 +461,7 @@ def draw_comparison(tree: xr.DataTree, ax: Axes, outcome: str = "clean", images:
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xlabel("percentage points")
-    heading(ax, words[outcome])
+    heading(ax, words[outcome], "measured")
 
 
 # ---------------------------------------------------------------------------------------------------- part (c)
