@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ssmtheory.errors import ConfigError, nearest
+from ssmtheory.errors import BackendError, ConfigError, nearest
 from ssmtheory.experiments import _robustness_regression as regression
 from ssmtheory.experiments import _robustness_theory as theory
 from ssmtheory.experiments import _robustness_trained as trained
@@ -297,6 +297,8 @@ def _backend(name: str, device: str) -> str:
 
     from ssmtheory.scan import resolve_backend
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BackendError(f"--device cuda: torch {torch.__version__} finds no CUDA device here; --device cpu works")
     return str(resolve_backend(torch.zeros(1, device=device), backend=name))
 
 

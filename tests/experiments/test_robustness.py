@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from ssmtheory.errors import ConfigError
+from ssmtheory.errors import BackendError, ConfigError
 from ssmtheory.experiments.base import Plan
 from ssmtheory.inits import hippo
 
@@ -162,6 +162,14 @@ def test_the_gain_before_training_is_heard_at_the_steps_of_then() -> None:
     # a step goes through a float32 logarithm
     np.testing.assert_allclose(later["gain_start"], untrained["gain"], rtol=1e-5)
     assert not np.allclose(later["gain"], untrained["gain"], rtol=1e-2)
+
+
+def test_a_device_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendError, match="--device cuda.*--device cpu"):
+        experiment.plan(dataclasses.replace(_preset("smoke"), device="cuda"))
 
 
 def test_noise_depends_on_the_seed_and_not_on_the_batches_or_the_variant() -> None:
@@ -331,7 +339,7 @@ def test_impossible_options_are_refused(changes: dict[str, object], message: str
         experiment.plan(dataclasses.replace(_preset("smoke"), **changes))
 
 
-@pytest.mark.parametrize("name", ["laptop", "paper"])
+@pytest.mark.parametrize("name", ["laptop", "headline", "long", "trainable", "modes", "paper"])
 def test_presets_are_configurations(name: str) -> None:
     config = _preset(name)
     experiment._check(config)
