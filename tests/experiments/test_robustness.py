@@ -168,7 +168,7 @@ def test_a_device_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BackendError, match="--device cuda.*--device cpu"):
+    with pytest.raises(BackendError, match=r"--device cuda.*--device cpu"):
         experiment.plan(dataclasses.replace(_preset("smoke"), device="cuda"))
 
 
