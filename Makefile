@@ -7,7 +7,7 @@
 PYTHON ?= python3
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # `python -m` in a checkout imports the checkout, so the install is editable: the C sources are compiled in place
-BUILD := pyproject.toml setup.py constraints.txt $(wildcard ssmtheory/scan/*.c ssmtheory/bench/*.c)
+BUILD := pyproject.toml setup.py constraints.txt $(wildcard ssmtheory/scan/*.[ch] ssmtheory/bench/*.c)
 # idle OpenMP threads sleep rather than spin: on a busy machine spinning costs more than it saves
 export OMP_WAIT_POLICY ?= PASSIVE
 

@@ -20,7 +20,7 @@ SHIPPED = {
 SHIPPED = {f"ssmtheory._shipped.{name}": files for name, files in SHIPPED.items() if (HERE / name).is_dir()}
 PACKAGE_DATA = {
     "ssmtheory": ["references.bib"],
-    "ssmtheory.scan": ["*.c"],
+    "ssmtheory.scan": ["*.c", "*.h"],
     "ssmtheory.bench": ["*.c"],
     "ssmtheory.data": ["corpora/*.xz", "corpora/*.md", "corpora/*.json"],
     "ssmtheory.mamba": ["pretrained/*", "pretrained/*/*", "pretrained/*/*/*"],
@@ -84,7 +84,10 @@ setup(
     package_data={**PACKAGE_DATA, **SHIPPED},
     ext_modules=[
         Extension(
-            f"ssmtheory.{source.parent.name}._{source.stem}", [source.relative_to(HERE).as_posix()], optional=True
+            f"ssmtheory.{source.parent.name}._{source.stem}",
+            [source.relative_to(HERE).as_posix()],
+            optional=True,
+            depends=[header.relative_to(HERE).as_posix() for header in sorted(source.parent.glob("*.h"))],
         )
         for source in sorted([*HERE.glob("ssmtheory/scan/*.c"), *HERE.glob("ssmtheory/bench/*.c")])
     ],

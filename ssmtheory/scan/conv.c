@@ -11,26 +11,10 @@
  * set. Channels are independent, so that no result depends on how they are shared among threads.
  */
 #ifndef ISA
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+#include "common.h"
 
 #define BLOCK 32   /* steps at a time */
 #define WIDEST 512 /* channels of one piece of work: its rows stay in the first-level cache */
-#define INLINE static inline __attribute__((always_inline))
-
-/* Flush-to-zero for the call alone. */
-#if defined(__SSE__)
-#define FLUSH_BEGIN const unsigned csr = _mm_getcsr(); _mm_setcsr(csr | 0x8040);
-#define FLUSH_END _mm_setcsr(csr);
-#else
-#define FLUSH_BEGIN
-#define FLUSH_END
-#endif
 
 enum { FLOAT, DOUBLE }; /* element types */
 
@@ -51,71 +35,19 @@ typedef struct {
     View dlast, dinitial;           /* (batch, width - 1, channel) */
 } Problem;
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Cache-line aligned pieces of one allocation; with memory == NULL it only counts. */
-typedef struct { char *memory; size_t used; } Arena;
-
-INLINE void *take(Arena *arena, size_t bytes) {
-    void *p = arena->memory ? arena->memory + arena->used : NULL;
-    arena->used += (bytes + 63) & ~(size_t)63;
-    return p;
-}
-
-#define ISA generic
-#include "conv.c"
-#undef ISA
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#define ISA avx2
-#include "conv.c"
-#undef ISA
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw,prefer-vector-width=512")
-#endif
-#define ISA avx512
-#include "conv.c"
-#undef ISA
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-static int best(void) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw")) return 2;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
-}
-#define FOR_EACH_ISA(f) {f(float_generic), f(double_generic)}, {f(float_avx2), f(double_avx2)}, \
-                        {f(float_avx512), f(double_avx512)}
-#else
-static int best(void) { return 0; }
-#define FOR_EACH_ISA(f) {f(float_generic), f(double_generic)}
-#endif
+#define SELF "conv.c"
+#include "targets.h"
+#define KINDS(f, isa) {f(float_##isa), f(double_##isa)}
 
 /* What one pass over time works on: channels c0 <= c < c0 + count of sequence b. */
 typedef void Pass(const Problem *, int64_t b, int64_t c0, int64_t count, Arena *);
 #define FORWARD(x) forward_##x
 #define BACKWARD(x) backward_##x
-static Pass *const forward_passes[][2] = {FOR_EACH_ISA(FORWARD)};
-static Pass *const backward_passes[][2] = {FOR_EACH_ISA(BACKWARD)};
-static const char *const names[] = {"generic", "avx2", "avx512"};
+static Pass *const forward_passes[][2] = {FOR_EACH_ISA(KINDS, FORWARD)};
+static Pass *const backward_passes[][2] = {FOR_EACH_ISA(KINDS, BACKWARD)};
 
-/* The name of an instruction set that this machine has, counted from 1; 0 is the best of them; else NULL. */
-const char *conv_instruction_set(int number) {
-    return number < 0 || number > best() + 1 ? NULL : names[number ? number - 1 : best()];
-}
+const char *conv_instruction_set(int number) { return instruction_set(number); }
 
 int64_t conv_problem_bytes(void) { return sizeof(Problem); }
 

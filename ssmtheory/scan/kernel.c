@@ -22,13 +22,7 @@
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("O2") /* O3 takes twice as long to compile and gains nothing: what must be unrolled says so */
 #endif
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+#include "common.h"
 
 #define SEG 16   /* steps between two checkpoints */
 #define TILE 64  /* channels staged at once */
@@ -36,7 +30,6 @@
 #define SIDE 4   /* steps whose elementary functions are computed side by side */
 #define EACH(...) do { { enum { i = 0 }; __VA_ARGS__ } { enum { i = 1 }; __VA_ARGS__ } \
                        { enum { i = 2 }; __VA_ARGS__ } { enum { i = 3 }; __VA_ARGS__ } } while (0)
-#define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -53,15 +46,6 @@
 #define HOLD(v) __asm__("" : "+w"(v))
 #else
 #define HOLD(v)
-#endif
-
-/* Flush-to-zero for the call alone: a decaying state would otherwise spend its life in denormals. */
-#if defined(__SSE__)
-#define FLUSH_BEGIN const unsigned csr = _mm_getcsr(); _mm_setcsr(csr | 0x8040);
-#define FLUSH_END _mm_setcsr(csr);
-#else
-#define FLUSH_BEGIN
-#define FLUSH_END
 #endif
 
 enum { FLOAT, DOUBLE, COMPLEX_FLOAT, COMPLEX_DOUBLE };  /* element types */
@@ -101,7 +85,6 @@ typedef struct {
     int mixed;
 } Run;
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 INLINE double real_of(const char *p, int64_t type) {
     return type == FLOAT || type == COMPLEX_FLOAT ? *(const float *)p : *(const double *)p;
@@ -125,75 +108,17 @@ INLINE char *origin(const Problem *p, const View *v, int64_t b) {
 
 INLINE int64_t pace(const Problem *p, const View *v) { return p->reverse ? -v->stride[1] : v->stride[1]; }
 
-/* Cache-line aligned pieces of one allocation; with memory == NULL it only counts. */
-typedef struct { char *memory; size_t used; } Arena;
-
-INLINE void *take(Arena *arena, size_t bytes) {
-    void *p = arena->memory ? arena->memory + arena->used : NULL;
-    arena->used += (bytes + 63) & ~(size_t)63;
-    return p;
-}
-
-#define ISA generic
-#define BYTES 16
-#include "kernel.c"
-#undef ISA
-#undef BYTES
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#define ISA avx2
-#define BYTES 32
-#include "kernel.c"
-#undef ISA
-#undef BYTES
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw,prefer-vector-width=512")
-#endif
-#define ISA avx512
-#define BYTES 64
-#include "kernel.c"
-#undef ISA
-#undef BYTES
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-static int best(void) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw")) return 2;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
-}
-#define FOR_EACH_ISA(f) {f(float_generic), f(double_generic), f(complex_generic)}, \
-                        {f(float_avx2), f(double_avx2), f(complex_avx2)}, \
-                        {f(float_avx512), f(double_avx512), f(complex_avx512)}
-#else
-static int best(void) { return 0; }
-#define FOR_EACH_ISA(f) {f(float_generic), f(double_generic), f(complex_generic)}
-#endif
+#define SELF "kernel.c"
+#include "targets.h"
+#define KINDS(f, isa) {f(float_##isa), f(double_##isa), f(complex_##isa)}
 
 typedef void Pass(const Run *, Arena *);
 #define FORWARD(x) forward_##x
 #define BACKWARD(x) backward_##x
-static Pass *const forward_passes[][3] = {FOR_EACH_ISA(FORWARD)};
-static Pass *const backward_passes[][3] = {FOR_EACH_ISA(BACKWARD)};
-static const char *const names[] = {"generic", "avx2", "avx512"};
+static Pass *const forward_passes[][3] = {FOR_EACH_ISA(KINDS, FORWARD)};
+static Pass *const backward_passes[][3] = {FOR_EACH_ISA(KINDS, BACKWARD)};
 
-/* The name of an instruction set that this machine has, counted from 1; 0 is the best of them; else NULL. */
-const char *ssm_instruction_set(int number) {
-    return number < 0 || number > best() + 1 ? NULL : names[number ? number - 1 : best()];
-}
+const char *ssm_instruction_set(int number) { return instruction_set(number); }
 
 int64_t ssm_problem_bytes(void) { return sizeof(Problem); }
 

@@ -16,13 +16,7 @@
  * Sums are cut by the shape of the problem alone, never by the number of threads: results are repeatable.
  */
 #ifndef ISA
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+#include "common.h"
 
 #define T 32        /* steps of a chunk */
 #define CHUNKS 36   /* chunks of a segment: a multiple of the rows of the product */
@@ -31,16 +25,6 @@
 #define TILE 16     /* steps staged at once by rec_linear */
 #define WIDE 512    /* lanes of a row where all arrays have them adjacent, else NARROW */
 #define NARROW 64
-#define INLINE static inline __attribute__((always_inline))
-
-/* Flush-to-zero for the call alone: a decaying state would otherwise spend its life in denormals. */
-#if defined(__SSE__)
-#define FLUSH_BEGIN const unsigned csr = _mm_getcsr(); _mm_setcsr(csr | 0x8040);
-#define FLUSH_END _mm_setcsr(csr);
-#else
-#define FLUSH_BEGIN
-#define FLUSH_END
-#endif
 
 /* An array of any strides, in bytes; data == NULL where it is not given. */
 typedef struct { char *data; int64_t stride[5]; } View;
@@ -63,21 +47,11 @@ typedef struct {
     double *dw, *dB, *dC, *dD;         /* as w, ...; sums over the batch; all NULL, or none with u */
 } Lti;
 
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 INLINE int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
 INLINE int64_t segments(const Lti *p) { return (p->length + STEPS - 1) / STEPS; }
 
 INLINE char *origin(const View *v, int64_t length, int64_t reverse, int64_t axis, int64_t offset) {
     return v->data ? v->data + offset + (reverse ? (length - 1) * v->stride[axis] : 0) : NULL;
-}
-
-/* Cache-line aligned pieces of one allocation; with memory == NULL it only counts. */
-typedef struct { char *memory; size_t used; } Arena;
-
-INLINE void *take(Arena *arena, size_t bytes) {
-    void *p = arena->memory ? arena->memory + arena->used : NULL;
-    arena->used += (bytes + 63) & ~(size_t)63;
-    return p;
 }
 
 typedef struct { uint64_t half[2]; } Sixteen;
@@ -99,66 +73,19 @@ static void copy(char *dst, int64_t d0, int64_t d1, const char *src, int64_t s0,
     else COPY(Sixteen)
 }
 
-#define ISA generic
-#define BYTES 16
-#include "recurrence.c"
-#undef ISA
-#undef BYTES
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#define ISA avx2
-#define BYTES 32
-#include "recurrence.c"
-#undef ISA
-#undef BYTES
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512vl,avx512bw,prefer-vector-width=512")
-#endif
-#define ISA avx512
-#define BYTES 64
-#include "recurrence.c"
-#undef ISA
-#undef BYTES
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-static int best(void) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw")) return 2;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 1 : 0;
-}
-#define FOR_EACH_ISA(f) {f(float_generic), f(double_generic)}, {f(float_avx2), f(double_avx2)}, {f(float_avx512), f(double_avx512)}
-#else
-static int best(void) { return 0; }
-#define FOR_EACH_ISA(f) {f(float_generic), f(double_generic)}
-#endif
+#define SELF "recurrence.c"
+#include "targets.h"
+#define KINDS(f, isa) {f(float_##isa), f(double_##isa)}
 
 typedef void LinearPass(const Linear *, const int64_t *, int64_t, int64_t, char *, int);
 typedef void LtiPass(const Lti *, int64_t, int64_t, Arena *, int);
 #define LINEAR(x) linear_##x
 #define FORWARD(x) lti_forward_##x
 #define BACKWARD(x) lti_backward_##x
-static LinearPass *const linear_passes[][2] = {FOR_EACH_ISA(LINEAR)};
-static LtiPass *const lti_passes[2][3][2] = {{FOR_EACH_ISA(FORWARD)}, {FOR_EACH_ISA(BACKWARD)}};
-static const char *const names[] = {"generic", "avx2", "avx512"};
+static LinearPass *const linear_passes[][2] = {FOR_EACH_ISA(KINDS, LINEAR)};
+static LtiPass *const lti_passes[2][3][2] = {{FOR_EACH_ISA(KINDS, FORWARD)}, {FOR_EACH_ISA(KINDS, BACKWARD)}};
 
-/* The name of an instruction set that this machine has, counted from 1; 0 is the best of them; else NULL. */
-const char *rec_instruction_set(int number) {
-    return number < 0 || number > best() + 1 ? NULL : names[number ? number - 1 : best()];
-}
+const char *rec_instruction_set(int number) { return instruction_set(number); }
 
 int64_t rec_sizes(int which) {
     const int64_t sizes[] = {sizeof(Linear), sizeof(Lti), STEPS};
