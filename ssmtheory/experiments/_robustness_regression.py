@@ -97,14 +97,14 @@ def regress(setting: Setting, variant: str, reading: str, seed: int, workdir: Pa
     """
     import torch
 
-    from ssmtheory.models.lti_layers import LTILayer
+    from ssmtheory.models.lti_layers import LTILayer, scaling_of
 
     train, test = _data(setting, seed)
     made = layer_parameters(variant, setting.features, setting.state_dim, seed, 0, setting.step, setting.step)
     # a direct term would carry the amplitude past the state
     parameters = dataclasses.replace(made, D=None)
     mode = "convolution" if parameters.scope == "feature" else "recurrence"
-    layer = LTILayer(parameters, train=("C",), mode=mode, backend=setting.backend)
+    layer = LTILayer(parameters, train=("C",), mode=mode, backend=setting.backend, scaling=scaling_of(variant))
     values, wanted, asked = (
         torch.from_numpy(np.asarray(a, np.float32)) for a in (train.values, train.amplitude, test.values)
     )

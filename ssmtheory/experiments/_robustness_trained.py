@@ -181,9 +181,9 @@ def clock(features: int, seed: int, layer: int, dt_min: float, dt_max: float) ->
 def build(settings: Settings, cell: Cell, seed: int, inputs: int, outputs: int) -> SequenceModel:
     """The untrained network of a cell."""
     from ssmtheory.models.classifier import SequenceModel
-    from ssmtheory.models.lti_layers import LTILayer, parse_variant
+    from ssmtheory.models.lti_layers import LTILayer, scaling_of
 
-    scaling = parse_variant(cell.variant)[1].get("scaling", "given")
+    scaling = scaling_of(cell.variant)
     layers = []
     for layer in range(settings.n_layer):
         parameters = layer_parameters(

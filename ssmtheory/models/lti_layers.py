@@ -41,7 +41,7 @@ from ssmtheory.scan.lti import (
 
 __all__ = [
     "MODES", "REAL_PARTS", "SCALINGS", "TRAINABLE", "VARIANTS", "LTILayer", "initialization_of", "make_layer",
-    "parse_variant",
+    "parse_variant", "scaling_of",
 ]  # fmt: skip
 
 #: What can be trained.
@@ -634,6 +634,15 @@ def initialization_of(variant: str, **defaults: Any) -> tuple[str, Initializatio
     return name, inits.get(VARIANTS[name], **{**defaults, **options})
 
 
+def scaling_of(variant: str, default: str = "given") -> str:
+    """The scaling of the modes that a variant asks for, for `LTILayer`.
+
+    >>> scaling_of("s4-ptd:epsilon=0.1,scaling=unit_input"), scaling_of("s4d")
+    ('unit_input', 'given')
+    """
+    return str(parse_variant(variant)[1].get("scaling", default))
+
+
 def make_layer(
     variant: str,
     features: int,
@@ -681,5 +690,5 @@ def make_layer(
         train = [part for part in train if part != "steps"]
     return LTILayer(
         parameters, train=train, mode=mode, backend=backend, real_part=real_part, per_feature=per_feature,
-        scaling=parse_variant(variant)[1].get("scaling", scaling),
+        scaling=scaling_of(variant, scaling),
     )  # fmt: skip

@@ -164,6 +164,26 @@ def test_the_gain_before_training_is_heard_at_the_steps_of_then() -> None:
     assert not np.allclose(later["gain"], untrained["gain"], rtol=1e-2)
 
 
+def test_classifiers_and_regressors_take_the_scaling_of_a_variant(monkeypatch, tmp_path) -> None:
+    from ssmtheory.experiments import _robustness_regression as regression
+
+    variant = "hippo-rho:rho=3,scaling=unit_input"
+    model = trained.build(_settings(seeds=1), trained.Cell("digits", variant), 0, 1, 10)
+    assert all(np.all(layer.snapshot().B == 1) for layer in model.layers)
+
+    seen = []
+
+    def stop(setting, layer, *_: object) -> None:
+        seen.append(layer.snapshot().B)
+        raise InterruptedError
+
+    monkeypatch.setattr(regression, "_network", stop)
+    setting = regression.Setting(8, 10.0, 12.0, 2, 16, 0.05, 4, 2, 2, 1e-3, 3, "torch")
+    with pytest.raises(InterruptedError):
+        regression.regress(setting, variant, "network", 0, tmp_path, lambda _: None)
+    assert np.all(seen[0] == 1)
+
+
 def test_a_device_that_is_not_here_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -339,7 +359,7 @@ def test_impossible_options_are_refused(changes: dict[str, object], message: str
         experiment.plan(dataclasses.replace(_preset("smoke"), **changes))
 
 
-@pytest.mark.parametrize("name", ["laptop", "headline", "long", "trainable", "modes", "paper"])
+@pytest.mark.parametrize("name", ["laptop", "headline", "long", "trainable", "modes", "decision", "paper"])
 def test_presets_are_configurations(name: str) -> None:
     config = _preset(name)
     experiment._check(config)
