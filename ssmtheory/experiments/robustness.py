@@ -603,11 +603,15 @@ def _trained_words(tree: xr.DataTree) -> list[str]:
     words = []
     for i, label in enumerate(cells.cell.values):
         clean, hit = runs.clean_accuracy_few.values[i], runs.noisy_accuracy.values[i]
+        elsewhere = (
+            f", at the other frequencies {_spread((clean[:, None] - hit[:, others]).mean(axis=1))} on average"
+            if others
+            else ""
+        )
         words.append(
             f"{label}: clean {_spread(runs.clean_accuracy.values[i])} (logistic regression "
             f"{float(cells.baseline_accuracy[i]):.3f}{'' if bool(cells.evidence[i]) else ': no evidence'}); noise of "
-            f"amplitude {most:g} at {attack:.1f} rad/s costs {_spread(clean - hit[:, near])}, at the other frequencies "
-            f"{_spread((clean[:, None] - hit[:, others]).mean(axis=1))} on average."
+            f"amplitude {most:g} at {attack:.1f} rad/s costs {_spread(clean - hit[:, near])}{elsewhere}."
         )
     found = tree["correlation"].to_dataset()
     for i, name in enumerate(found.data.values):

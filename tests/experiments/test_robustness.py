@@ -374,6 +374,19 @@ def tree():
     return experiment.run(_preset("smoke"))
 
 
+def test_one_frequency_alone_is_compared_with_no_other(tree) -> None:
+    alone = tree.copy()
+    noise = tree["disturbances"].to_dataset()
+    attack = np.isclose(noise.frequency, noise.attack_frequency)
+    keep = np.flatnonzero((noise["where"] != "layer") | attack)
+    for group in ("disturbances", "trained"):
+        alone[group] = tree[group].to_dataset().isel(disturbance=keep)
+    text = " ".join(experiment.verdict(alone))
+    assert "other frequencies" not in text
+    assert "nan" not in text
+    assert "other frequencies" in " ".join(experiment.verdict(tree))
+
+
 def test_the_smoke_preset_fills_every_group(tree) -> None:
     assert set(tree.children) == {path.strip("/") for path in experiment.SCHEMA.groups}
     runs = tree["trained"].to_dataset()
