@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,29 +11,26 @@ from ssmtheory.repro import claims, ledger, mutation
 from ssmtheory.repro.claims import Claim
 
 CLAIMS = [claim for paper in claims.load() for claim in paper.claims if claim.status != "not-run"]
+#: Claims of the tier "laptop" train networks, for minutes to an hour each.
+LAPTOP = [pytest.mark.laptop, pytest.mark.timeout(4 * 3600)]
 
 
-def parameters(slow_mutations: bool) -> list[object]:
+def parameters(slow: Callable[[Claim], bool]) -> list[object]:
     return [
-        pytest.param(
-            claim,
-            id=claim.name,
-            marks=[pytest.mark.slow] if claim.tier != "smoke" or (slow_mutations and claim.mutation.slow) else [],
-        )
+        pytest.param(claim, id=claim.name, marks=LAPTOP if claim.tier == "laptop" else [pytest.mark.slow] * slow(claim))
         for claim in CLAIMS
         if claim.mutation is not None
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("claim", parameters(False))
+@pytest.mark.parametrize("claim", parameters(lambda claim: True))
 def test_the_record_holds(claim: Claim, tmp_path: Path) -> None:
     outcome = ledger.run(claim, out=tmp_path)
     assert outcome.found != "unknown", outcome.note
     assert outcome.problem == ""
 
 
-@pytest.mark.parametrize("claim", parameters(True))
+@pytest.mark.parametrize("claim", parameters(lambda claim: claim.tier != "smoke" or claim.mutation.slow))
 def test_the_mutation_turns_it_red(claim: Claim, tmp_path: Path) -> None:
     """By a number or a verdict: a check that merely breaks down has noticed nothing."""
     assert claim.mutation is not None
